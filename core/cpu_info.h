@@ -1,0 +1,20 @@
+// What processor this is: name, logical CPUs this process may use, caches, memory.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace thermocline {
+
+struct CpuInfo {
+  std::string model_name;
+  int usable_threads = 1;              // CPUs in this process's affinity mask, capped by the cgroup's quota
+  int64_t last_level_cache_bytes = 0;  // 0 where the system does not say
+  int64_t memory_bytes = 0;
+  int64_t available_memory_bytes = 0;
+};
+
+CpuInfo ReadCpuInfo();
+
+}  // namespace thermocline

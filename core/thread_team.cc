@@ -1,0 +1,48 @@
+// ThreadTeam on oneTBB.
+// SPDX-License-Identifier: Apache-2.0
+#include "core/thread_team.h"
+
+#include <oneapi/tbb/blocked_range.h>
+#include <oneapi/tbb/global_control.h>
+#include <oneapi/tbb/parallel_for.h>
+#include <oneapi/tbb/task_arena.h>
+
+#include <algorithm>
+
+namespace thermocline {
+
+struct ThreadTeam::Arena {
+  explicit Arena(int threads)
+      : allowed(oneapi::tbb::global_control::max_allowed_parallelism, static_cast<size_t>(threads)),
+        arena(threads) {}
+  oneapi::tbb::global_control allowed;  // oneTBB would cap a team larger than the machine
+  oneapi::tbb::task_arena arena;
+};
+
+ThreadTeam::ThreadTeam(int threads) : threads_(threads), arena_(std::make_unique<Arena>(threads)) {}
+ThreadTeam::~ThreadTeam() = default;
+
+absl::StatusOr<std::unique_ptr<ThreadTeam>> ThreadTeam::Create(int threads) {
+  if (threads < 1 || threads > 1024) return InvalidArgument("threads is {}, allowed are 1 to 1024", threads);
+  return std::unique_ptr<ThreadTeam>(new ThreadTeam(threads));
+}
+
+void ThreadTeam::ParallelFor(int64_t count, int64_t grain,
+                             absl::FunctionRef<void(int64_t begin, int64_t end)> body) const {
+  if (count <= 0) return;
+  if (threads_ == 1 || count <= grain) {
+    body(0, count);
+    return;
+  }
+  const int64_t pieces = (count + grain - 1) / grain;
+  arena_->arena.execute([&] {
+    oneapi::tbb::parallel_for(
+        oneapi::tbb::blocked_range<int64_t>(0, pieces),
+        [&](const oneapi::tbb::blocked_range<int64_t>& range) {
+          body(range.begin() * grain, std::min(count, range.end() * grain));
+        },
+        oneapi::tbb::static_partitioner());
+  });
+}
+
+}  // namespace thermocline

@@ -1,0 +1,24 @@
+// Activation functions of the feed-forward block.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string_view>
+
+#include "core/status.h"
+
+namespace thermocline {
+
+enum class Activation {
+  kRelu,  // max(0, x)
+  kSilu,  // x / (1 + exp(-x))
+};
+
+std::string_view NameOf(Activation activation);
+
+// Hugging Face names ("relu", "silu", "swish"). Unknown names are InvalidArgument.
+absl::StatusOr<Activation> ParseActivation(std::string_view name);
+
+// Whether the function is exactly zero on a range of inputs, so that neurons can be silent.
+bool HasTrueZeros(Activation activation);
+
+}  // namespace thermocline

@@ -1,0 +1,102 @@
+// KernelTable: the CPU kernels of one instruction set, and the choice among instruction sets.
+// SPDX-License-Identifier: Apache-2.0
+//
+// Kernels are pure single-threaded functions of views and scalars: no globals, no allocation, no
+// configuration. Callers have checked shapes and types (weights are checked once, when they are bound);
+// kernels only assert in debug builds. Splitting over threads happens above (parallel.h). Activations are
+// F32.
+//
+// Every result is bitwise independent of how rows, tokens and threads are grouped: a token alone and the same
+// token in a batch get the same bits. Two instruction sets may differ by rounding.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "core/matrix.h"
+#include "core/status.h"
+#include "kernels_cpu/activation.h"
+
+namespace thermocline {
+
+// One neuron's rows side by side, for all neurons of a layer: neuron i's bundle starts at data + i *
+// stride_bytes and holds gate_i, up_i, down_i, each d_model elements, at the given offsets. The three parts
+// may differ in type.
+struct BundleView {
+  const std::byte* data = nullptr;
+  int64_t n_neurons = 0;
+  int64_t d_model = 0;
+  int64_t stride_bytes = 0;
+  int64_t up_offset_bytes = 0;
+  int64_t down_offset_bytes = 0;
+  ElementType gate_type = ElementType::kF32;
+  ElementType up_type = ElementType::kF32;
+  ElementType down_type = ElementType::kF32;
+
+  WeightView gate() const { return {data, gate_type, n_neurons, d_model, stride_bytes}; }
+  WeightView up() const { return {data + up_offset_bytes, up_type, n_neurons, d_model, stride_bytes}; }
+  WeightView down() const { return {data + down_offset_bytes, down_type, n_neurons, d_model, stride_bytes}; }
+};
+
+// Causal grouped-query attention of some (token, head) pairs over one sequence's cache of one layer.
+struct AttentionArgs {
+  MatrixView<const float> queries;  // (n_tokens, n_heads * d_head), already rotated
+  MatrixView<float> output;         // (n_tokens, n_heads * d_head)
+  const float* keys = nullptr;      // key of KV head h at position p: keys + h * head_stride + p * d_head
+  const float* values = nullptr;    // likewise
+  int64_t head_stride = 0;          // elements between KV heads
+  int64_t n_heads = 0;
+  int64_t n_kv_heads = 0;
+  int64_t d_head = 0;
+  int64_t first_position = 0;  // position of token 0; token t sees positions [0, first_position + t]
+  float scale = 1.0f;          // multiplies q.k; usually 1/sqrt(d_head)
+};
+
+struct KernelTable {
+  std::string_view isa;  // "scalar", "sse4", "avx2", "avx512", "neon"
+
+  // Expands `count` elements (a multiple of the type's block) to F32.
+  void (*dequantize)(ElementType type, const std::byte* source, int64_t count, float* target);
+
+  // y(t, r) = sum_c w(r, c) * x(t, c).  w: (rows, cols), x: (n_tokens, cols), y: (n_tokens, rows).
+  void (*mat_mul)(const WeightView& w, MatrixView<const float> x, MatrixView<float> y);
+
+  // y(t, c) += sum_i h(t, i) * w(i, c), i ascending, c in [column_begin, column_end), which are multiples of
+  // 256 or the width. w: (n_rows, cols), h: (n_tokens, n_rows), y: (n_tokens, cols). A zero h(t, i) adds
+  // nothing.
+  void (*accumulate_rows)(const WeightView& w, MatrixView<const float> h, int64_t column_begin,
+                          int64_t column_end, MatrixView<float> y);
+
+  // out = x / sqrt(mean(x^2) + epsilon) * weight.
+  void (*rms_norm)(std::span<const float> x, std::span<const float> weight, float epsilon,
+                   std::span<float> out);
+
+  // Rotates pairs of one head's vector (d_head) in place: (x[i], x[i + n]) when `half`, else (x[2i], x[2i +
+  // 1]), i < n = cos.size(). Elements past 2n stay.
+  void (*rope)(std::span<float> head, std::span<const float> cos, std::span<const float> sin, bool half);
+
+  // hidden[i] = activation(gate[i]) * up[i]; hidden may be gate or up.
+  void (*gated_activation)(Activation activation, std::span<const float> gate, std::span<const float> up,
+                           std::span<float> hidden);
+
+  // x += y.
+  void (*add)(std::span<const float> y, std::span<float> x);
+
+  // Attention of the query heads [head_begin, head_end) of token t. scores: scratch of at least
+  // first_position + t + 1 floats.
+  void (*attention)(const AttentionArgs& args, int64_t token, int64_t head_begin, int64_t head_end,
+                    std::span<float> scores);
+};
+
+// The kernels of the best instruction set of this processor, chosen once.
+const KernelTable& BestKernels();
+
+// Every instruction set this build has and this processor runs, best first.
+std::vector<std::string_view> AvailableIsas();
+
+// InvalidArgument, listing the available ones, for any other name. The tables live as long as the program.
+absl::StatusOr<const KernelTable*> KernelsFor(std::string_view isa);
+
+}  // namespace thermocline

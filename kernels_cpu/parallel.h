@@ -1,0 +1,45 @@
+// The kernels split over a thread team. Results do not depend on the number of threads.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "core/matrix.h"
+#include "core/thread_team.h"
+#include "kernels_cpu/kernel_table.h"
+
+namespace thermocline {
+
+// What a CPU operator runs with. Both outlive the context.
+struct CpuContext {
+  const ThreadTeam* team = nullptr;
+  const KernelTable* kernels = nullptr;
+};
+
+// y = x * w^T.  w: (rows, cols), x: (n_tokens, cols), y: (n_tokens, rows).
+void MatMul(const CpuContext& context, const WeightView& w, MatrixView<const float> x, MatrixView<float> y);
+
+// hidden = activation(gate) * up, element by element. All (n_tokens, d_ff).
+void GatedActivation(const CpuContext& context, Activation activation, MatrixView<const float> gate,
+                     MatrixView<const float> up, MatrixView<float> hidden);
+
+// y = hidden * down, down neuron-major: (d_ff, d_model). hidden: (n_tokens, d_ff), y: (n_tokens, d_model).
+// Sums run over fixed ranges of neurons, then over the ranges in order. `partials`: FfnPartialsSize(d_model)
+// floats.
+void NeuronMajorDown(const CpuContext& context, const WeightView& down, MatrixView<const float> hidden,
+                     std::span<float> partials, MatrixView<float> y);
+int64_t FfnPartialsSize(int64_t d_model);
+
+// out row t = RMSNorm(x row t). All (n_tokens, d_model).
+void RmsNorm(const CpuContext& context, MatrixView<const float> x, std::span<const float> weight,
+             float epsilon, MatrixView<float> out);
+
+// Rotates every head of every row of x: (n_tokens, n_heads * d_head); cos and sin: (n_tokens, rotated pairs).
+void Rope(const CpuContext& context, MatrixView<const float> cos, MatrixView<const float> sin, int64_t d_head,
+          bool half, MatrixView<float> x);
+
+// Attention of all tokens and heads. scores: (n_heads, at least first_position + n_tokens).
+void Attention(const CpuContext& context, const AttentionArgs& args, MatrixView<float> scores);
+
+// x += y, (n_tokens, d_model).
+void AddRows(const CpuContext& context, MatrixView<const float> y, MatrixView<float> x);
+
+}  // namespace thermocline

@@ -1,0 +1,60 @@
+// GGUF reader, versions 2 and 3 (little-endian): metadata and tensor table of one mapped file.
+// SPDX-License-Identifier: Apache-2.0
+//
+// Nothing in the file is trusted: every count and length is compared with the bytes that remain before
+// anything is allocated, and all arithmetic is checked. Errors are one line: file, field, limit.
+#pragma once
+
+#include <absl/container/flat_hash_map.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "core/status.h"
+#include "model/tensor_table.h"
+
+namespace thermocline {
+
+class GgufMetadata {
+ public:
+  // Integers of all widths are widened; strings borrow from the mapping of the file. An array of arrays is
+  // refused at parsing.
+  using Value = std::variant<bool, uint64_t, int64_t, double, std::string_view, std::vector<bool>,
+                             std::vector<uint64_t>, std::vector<int64_t>, std::vector<double>,
+                             std::vector<std::string_view>>;
+
+  explicit GgufMetadata(std::string file) : file_(std::move(file)) {}
+  // InvalidArgument on a duplicate or empty key.
+  absl::Status Add(std::string_view key, Value value);
+
+  bool Has(std::string_view key) const { return Find(key) != nullptr; }
+  const Value* Find(std::string_view key) const;
+  // Typed access. NotFound names file and key; InvalidArgument names the key, the type wanted and the type
+  // found. Uint accepts non-negative signed values.
+  absl::StatusOr<uint64_t> Uint(std::string_view key) const;
+  absl::StatusOr<double> Float(std::string_view key) const;
+  absl::StatusOr<bool> Bool(std::string_view key) const;
+  absl::StatusOr<std::string_view> String(std::string_view key) const;
+  absl::StatusOr<const std::vector<std::string_view>*> Strings(std::string_view key) const;
+  absl::StatusOr<std::vector<float>> Floats(std::string_view key) const;
+  absl::StatusOr<std::vector<int64_t>> Ints(std::string_view key) const;
+
+  const std::string& file() const { return file_; }
+  const absl::flat_hash_map<std::string, Value>& values() const { return values_; }
+
+ private:
+  std::string file_;
+  absl::flat_hash_map<std::string, Value> values_;
+};
+
+struct GgufFile {
+  GgufMetadata metadata;
+  TensorTable tensors;  // keeps the mapping that `metadata` borrows from
+
+  static absl::StatusOr<GgufFile> Open(const std::string& path);
+};
+
+}  // namespace thermocline

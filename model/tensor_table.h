@@ -1,0 +1,56 @@
+// TensorTable: the named tensors of a model file or folder, borrowed from its mappings.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <absl/container/flat_hash_map.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/element_type.h"
+#include "core/mapped_file.h"
+#include "core/matrix.h"
+#include "core/status.h"
+
+namespace thermocline {
+
+struct TensorInfo {
+  std::string name;
+  std::string file;  // for messages
+  ElementType type = ElementType::kF32;
+  std::vector<int64_t> shape;  // outermost first: a (rows, cols) matrix is {rows, cols}; every dimension >= 1
+  std::span<const std::byte> bytes;  // exactly the tensor's bytes; no alignment promised
+};
+
+class TensorTable {
+ public:
+  explicit TensorTable(std::string source) : source_(std::move(source)) {}
+
+  // Takes the mapping that added tensors borrow from.
+  void Keep(MappedFile file) { files_.push_back(std::make_unique<MappedFile>(std::move(file))); }
+  // InvalidArgument on a duplicate name.
+  absl::Status Add(TensorInfo tensor);
+
+  const TensorInfo* Find(std::string_view name) const;
+  // NotFound naming source and tensor; InvalidArgument naming tensor, expected and found shape.
+  absl::StatusOr<WeightView> Matrix(std::string_view name, int64_t rows, int64_t cols) const;
+  // The same for a vector, expanded to F32 (norm weights).
+  absl::StatusOr<std::vector<float>> Vector(std::string_view name, int64_t size) const;
+
+  const std::string& source() const { return source_; }
+  const std::vector<TensorInfo>& tensors() const { return tensors_; }
+  const std::vector<std::unique_ptr<MappedFile>>& files() const { return files_; }
+
+ private:
+  std::string source_;
+  std::vector<std::unique_ptr<MappedFile>> files_;
+  std::vector<TensorInfo> tensors_;
+  absl::flat_hash_map<std::string, size_t> index_;
+};
+
+}  // namespace thermocline

@@ -1,0 +1,46 @@
+// Mapping of files, and what is refused.
+// SPDX-License-Identifier: Apache-2.0
+#include "core/mapped_file.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+namespace thermocline {
+namespace {
+
+std::string WriteFile(const std::string& name, const std::string& text) {
+  const std::string path = testing::TempDir() + name;
+  std::ofstream(path, std::ios::binary) << text;
+  return path;
+}
+
+TEST(MappedFile, HoldsTheBytes) {
+  const std::string path = WriteFile("mapped", std::string("a\0b", 3));
+  MappedFile file = *MappedFile::Open(path);
+  ASSERT_EQ(file.bytes().size(), 3u);
+  EXPECT_EQ(file.bytes()[2], std::byte{'b'});
+  MappedFile moved = std::move(file);
+  EXPECT_EQ(moved.bytes().size(), 3u);
+  EXPECT_EQ(*ReadTextFile(path, 3), std::string("a\0b", 3));
+}
+
+TEST(MappedFile, RefusalsNameThePath) {
+  const std::string folder = testing::TempDir();
+  EXPECT_EQ(MappedFile::Open(folder + "absent").status(), NotFound("{}absent: no such file", folder));
+  EXPECT_EQ(MappedFile::Open(folder).status(), InvalidArgument("{}: not a regular file", folder));
+  const std::string empty = WriteFile("empty", "");
+  EXPECT_EQ(MappedFile::Open(empty).status(), InvalidArgument("{}: the file is empty", empty));
+  const std::string large = WriteFile("large", "12345");
+  EXPECT_EQ(ReadTextFile(large, 4).status(), ResourceExhausted("{}: 5 bytes, the limit is 4", large));
+}
+
+TEST(Sha256, KnownVector) {
+  const std::string text = "abc";
+  EXPECT_EQ(Sha256Hex(std::as_bytes(std::span(text))),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+}
+
+}  // namespace
+}  // namespace thermocline
