@@ -123,7 +123,7 @@ TokenLogprob LogprobOf(std::span<const float> logits, TokenId token, int top) {
     return static_cast<float>(logits[static_cast<size_t>(id)] - log_sum);
   };
 
-  TokenLogprob result{.id = token, .logprob = logprob(token), .top = {}};
+  TokenLogprob result{.id = token, .logprob = logprob(token)};
   if (top == 0) return result;
   std::vector<TokenId> order(logits.size());
   std::iota(order.begin(), order.end(), 0);

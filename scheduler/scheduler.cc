@@ -233,8 +233,7 @@ absl::StatusOr<CompletionSummary> Scheduler::Complete(Sequence& sequence) {
   summary.timings.queue_ms = MillisecondsBetween(sequence.arrival, Clock::now());
 
   TextStream text(tokenizer_, stopping, /*at_start=*/request.echo);
-  if (request.echo)
-    sequence.observer->OnDelta({.text = text.PushPrompt(request.prompt), .token_ids = {}, .logprobs = {}});
+  if (request.echo) sequence.observer->OnDelta({.text = text.PushPrompt(request.prompt)});
 
   // Prefill: the prompt in blocks.
   std::vector<float> logits(static_cast<size_t>(runner_.n_vocab()));
@@ -304,7 +303,7 @@ absl::StatusOr<CompletionSummary> Scheduler::Complete(Sequence& sequence) {
   }
 
   if (std::string rest = text.Finish(); !rest.empty()) {
-    sequence.observer->OnDelta({.text = std::move(rest), .token_ids = {}, .logprobs = {}});
+    sequence.observer->OnDelta({.text = std::move(rest)});
   }
   // Held-back text may complete a stop string only now.
   if (text.stopped() && summary.finish_reason != FinishReason::kError)
