@@ -29,7 +29,7 @@ void Expand(std::span<const std::byte> bytes, std::span<float> values, Convert c
 
 absl::Status TensorTable::CheckNew(std::string_view name, std::string_view file) const {
   if (name.empty()) return InvalidArgument("{}: a tensor's name is empty, the least length is 1", file);
-  if (index_.contains(Key(name)) || unreadable_.contains(Key(name))) {
+  if (Contains(name)) {
     return InvalidArgument("{}: tensor '{}' is given twice, the limit is once", file, Printable(name));
   }
   return absl::OkStatus();
@@ -51,6 +51,10 @@ absl::Status TensorTable::AddUnreadable(std::string_view name, std::string_view 
 const TensorInfo* TensorTable::Find(std::string_view name) const {
   const auto found = index_.find(Key(name));
   return found == index_.end() ? nullptr : &tensors_[found->second];
+}
+
+bool TensorTable::Contains(std::string_view name) const {
+  return index_.contains(Key(name)) || unreadable_.contains(Key(name));
 }
 
 absl::StatusOr<const TensorInfo*> TensorTable::Require(std::string_view name,

@@ -41,6 +41,7 @@ class TensorTable {
 
   // Null also for an unreadable tensor.
   const TensorInfo* Find(std::string_view name) const;
+  bool Contains(std::string_view name) const;  // readable or not
   // NotFound naming source and tensor; InvalidArgument naming tensor, expected and found shape, or its type
   // where that is unreadable.
   absl::StatusOr<WeightView> Matrix(std::string_view name, int64_t rows, int64_t cols) const;
