@@ -81,6 +81,7 @@ class Scheduler {
   std::deque<std::shared_ptr<Sequence>> waiting_;  // guarded by mutex_, as all below
   std::shared_ptr<Sequence> running_;
   RequestHandle next_handle_ = 1;
+  bool busy_ = false;  // from taking a request until its observer has heard the end
   bool draining_ = false;
   bool stopping_ = false;
   uint64_t finished_ = 0;

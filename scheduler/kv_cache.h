@@ -1,0 +1,43 @@
+// KvCache: keys and values of one sequence, all layers.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "core/buffer.h"
+#include "core/matrix.h"
+#include "core/status.h"
+#include "model/config.h"
+
+namespace thermocline {
+
+// F32. Per layer two arrays (n_kv_heads, capacity, d_head), so that a head's positions are one sequential
+// read.
+class KvCache {
+ public:
+  // ResourceExhausted, naming the size, when the memory is not to be had.
+  static absl::StatusOr<KvCache> Create(const ModelConfig& config, int64_t capacity_tokens);
+  static int64_t SizeBytes(const ModelConfig& config, int64_t capacity_tokens);
+
+  int64_t capacity_tokens() const { return capacity_tokens_; }
+  int64_t head_stride() const { return capacity_tokens_ * d_head_; }  // elements between KV heads
+
+  float* keys(int64_t layer) { return data() + 2 * layer * layer_stride(); }
+  float* values(int64_t layer) { return keys(layer) + layer_stride(); }
+
+  // Copies the keys and values of consecutive tokens, (n_tokens, n_kv_heads * d_head) each, to first_position
+  // and up.
+  void Store(int64_t layer, int64_t first_position, MatrixView<const float> keys,
+             MatrixView<const float> values);
+
+ private:
+  float* data() { return reinterpret_cast<float*>(storage_.data()); }
+  int64_t layer_stride() const { return n_kv_heads_ * head_stride(); }
+
+  AlignedBuffer storage_;
+  int64_t capacity_tokens_ = 0;
+  int64_t n_kv_heads_ = 0;
+  int64_t d_head_ = 0;
+};
+
+}  // namespace thermocline

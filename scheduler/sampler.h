@@ -1,0 +1,65 @@
+// Sampling: from logits to the next token, as a pure function of the logits, what was said so far, and a
+// random stream. SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <absl/container/flat_hash_map.h>
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "model/tokenizer.h"
+#include "scheduler/request.h"
+
+namespace thermocline {
+
+// How often each token was seen; updated once a token.
+struct TokenHistory {
+  absl::flat_hash_map<TokenId, int64_t> generated;  // counts in the completion
+  absl::flat_hash_map<TokenId, int64_t> all;        // counts in prompt and completion
+
+  void AddPrompt(std::span<const TokenId> tokens) {
+    for (const TokenId token : tokens) ++all[token];
+  }
+  void AddGenerated(TokenId token) {
+    ++all[token];
+    ++generated[token];
+  }
+};
+
+// Counter-based random numbers: the n-th is a function of (seed, n) alone (SplitMix64), so that a request's
+// tokens do not depend on what runs beside it.
+class RandomStream {
+ public:
+  explicit RandomStream(uint64_t seed) : seed_(seed) {}
+  double Uniform();  // [0, 1)
+
+ private:
+  uint64_t seed_;
+  uint64_t counter_ = 0;
+};
+
+// Scratch reused from token to token; holds n_vocab candidates.
+struct SamplerScratch {
+  struct Candidate {
+    TokenId id;
+    float logit;
+    double weight;  // exp(logit / temperature), relative to the likeliest
+  };
+  std::vector<float> logits;
+  std::vector<Candidate> candidates;
+};
+
+// The next token. Order of work: penalties and bias, banned tokens, then greedy (temperature 0, ties to the
+// lower id), or temperature, top-k, top-p, min-p and one draw. `banned` tokens are never chosen (end tokens
+// before min_tokens). nullopt when the likeliest logit is not finite or none is allowed.
+std::optional<TokenId> SampleToken(std::span<const float> logits, const SamplingOptions& options,
+                                   const TokenHistory& history, std::span<const TokenId> banned,
+                                   RandomStream& random, SamplerScratch& scratch);
+
+// Natural log-probability of `token` under softmax(logits), and the `top` likeliest tokens (ties to the lower
+// id).
+TokenLogprob LogprobOf(std::span<const float> logits, TokenId token, int top);
+
+}  // namespace thermocline
