@@ -11,20 +11,26 @@
 namespace thermocline {
 namespace {
 
-// protobuf's own bounds of a Duration, about 10 000 years: milliseconds of it fit 64 bits.
-constexpr int64_t kMaxDurationSeconds = 315'576'000'000;
-constexpr int64_t kNanosPerMilli = 1'000'000;
+// Far above any use, and its nanoseconds fit 64 bits.
+constexpr int64_t kMaxTimeLimitSeconds = 30 * 24 * 3600;
 constexpr int32_t kNanosPerSecond = 1'000'000'000;
+constexpr int64_t kNanosPerMilli = 1'000'000;
+
+std::string_view MessageOf(const absl::Status& status) {
+  return {status.message().data(), status.message().size()};
+}
 
 absl::StatusOr<std::chrono::milliseconds> ToTimeLimit(const google::protobuf::Duration& duration) {
   const int64_t seconds = duration.seconds();
   const int32_t nanos = duration.nanos();
-  if (seconds < 0 || nanos < 0) return FieldError("time_limit", "is negative");
-  if (seconds > kMaxDurationSeconds || nanos >= kNanosPerSecond) {
-    return FieldError("time_limit", fmt::format("{} s and {} ns is no duration of at most {} s", seconds,
-                                                nanos, kMaxDurationSeconds));
+  if (seconds < 0 || seconds > kMaxTimeLimitSeconds) {
+    return FieldError("time_limit",
+                      fmt::format("is {} s, allowed are [0, {}] s", seconds, kMaxTimeLimitSeconds));
   }
-  // Rounded up, so that a limit below a millisecond does not become none at all.
+  if (nanos < 0 || nanos >= kNanosPerSecond) {
+    return FieldError("time_limit", fmt::format("has {} ns, allowed are [0, {})", nanos, kNanosPerSecond));
+  }
+  // Rounded up, so that a limit below a millisecond does not become 0.
   return std::chrono::milliseconds(seconds * 1000 + (nanos + kNanosPerMilli - 1) / kNanosPerMilli);
 }
 
@@ -35,7 +41,7 @@ absl::StatusOr<std::vector<TokenId>> ToPrompt(const Message& message, const Toke
       if (message.text().empty()) return FieldError("prompt", "text is empty");
       auto encoded =
           tokenizer.Encode(message.text(), {.add_bos = true, .parse_special = message.parse_special()});
-      if (!encoded.ok()) return FieldError("prompt", encoded.status().message());
+      if (!encoded.ok()) return FieldError("prompt", MessageOf(encoded.status()));
       return encoded;
     }
     case Message::kTokenIds: {
@@ -169,7 +175,7 @@ absl::StatusOr<v1::TokenizeResponse> Tokenize(const v1::TokenizeRequest& request
                                               const Tokenizer& tokenizer) {
   const bool add_bos = !request.has_add_bos() || request.add_bos();
   auto ids = tokenizer.Encode(request.text(), {.add_bos = add_bos, .parse_special = request.parse_special()});
-  if (!ids.ok()) return FieldError("text", ids.status().message());
+  if (!ids.ok()) return FieldError("text", MessageOf(ids.status()));
   v1::TokenizeResponse response;
   response.mutable_token_ids()->Add(ids->begin(), ids->end());
   return response;

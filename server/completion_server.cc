@@ -2,12 +2,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/completion_server.h"
 
-#include <absl/strings/numbers.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 
 #include <algorithm>
+#include <charconv>
 #include <mutex>
 #include <optional>
 #include <string_view>
@@ -40,9 +40,9 @@ absl::StatusOr<std::string> HostOf(const std::string& listen) {
   if (host.find(':') != std::string::npos && !bracketed) {
     return InvalidArgument("listen: the IPv6 address of \"{}\" must stand in brackets", listen);
   }
-  uint32_t number = 0;
-  const bool digits = !port.empty() && port.find_first_not_of("0123456789") == std::string_view::npos;
-  if (!digits || !absl::SimpleAtoi(port, &number) || number > 65535) {
+  uint16_t number = 0;
+  const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), number);
+  if (error != std::errc() || end != port.data() + port.size()) {
     return InvalidArgument("listen: port \"{}\" of \"{}\" is not a number in [0, 65535]", port, listen);
   }
   return host;
