@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include <cstdlib>
+#include <string_view>
 #include <utility>
 
 namespace thermocline {
@@ -31,6 +32,11 @@ TC_DEFINE_ERROR(ResourceExhausted, absl::StatusCode::kResourceExhausted)
 TC_DEFINE_ERROR(Unavailable, absl::StatusCode::kUnavailable)
 TC_DEFINE_ERROR(Unimplemented, absl::StatusCode::kUnimplemented)
 #undef TC_DEFINE_ERROR
+
+// The message as a std::string_view, which absl's own may not be; borrowed from the status.
+inline std::string_view MessageOf(const absl::Status& status) {
+  return {status.message().data(), status.message().size()};
+}
 
 namespace internal {
 [[noreturn]] inline void CheckFailed(const char* file, int line, const char* condition) {

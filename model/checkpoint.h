@@ -7,25 +7,16 @@
 #include <string>
 
 #include "core/status.h"
+#include "model/architecture.h"
 #include "model/config.h"
 #include "model/tensor_table.h"
 #include "model/tokenizer.h"
 
 namespace thermocline {
 
-// How an architecture's tensors are called in a file. Each takes the layer number where it has one.
-struct TensorNames {
-  std::string token_embedding;
-  std::string output_norm;
-  std::string head;  // absent in the file when tied
-  struct Layer {
-    std::string attention_norm, query, key, value, attention_output, ffn_norm, gate, up, down;
-  };
-  Layer (*layer)(int64_t index) = nullptr;
-};
-
 struct CheckpointOptions {
   std::optional<Activation> activation;  // overrides what the file or the architecture table says
+  bool load_tokenizer = true;            // false: `tokenizer` stays null (inspection, speed tests)
 };
 
 struct Checkpoint {
@@ -36,10 +27,12 @@ struct Checkpoint {
   TensorTable tensors;
   std::shared_ptr<const Tokenizer> tokenizer;
 
-  // `path`: a GGUF file or a Hugging Face folder. Unknown architectures are refused by name.
+  // `path`: a GGUF file or a Hugging Face folder. Unknown architectures are refused by name, and so are
+  // tensors that are missing or of the wrong shape.
   static absl::StatusOr<Checkpoint> Open(const std::string& path, const CheckpointOptions& options = {});
 
-  // Lower-case hexadecimal SHA-256 over the weight files in the order of their names. Reads them whole.
+  // Lower-case hexadecimal SHA-256 over the weight files, one after the other in the order of their names: of
+  // a single file it is what sha256sum prints. Reads them whole.
   std::string Sha256() const;
   int64_t total_bytes() const;  // of all tensors
 };

@@ -7,9 +7,12 @@
 
 #include <absl/container/flat_hash_map.h>
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -54,7 +57,11 @@ struct GgufFile {
   GgufMetadata metadata;
   TensorTable tensors;  // keeps the mapping that `metadata` borrows from
 
+  // A single file, or the first part of a split one ("NAME-00001-of-00003.gguf"): the other parts are taken
+  // from the same folder.
   static absl::StatusOr<GgufFile> Open(const std::string& path);
+  // One file or part in memory; the result borrows from `bytes`. `file` is for messages.
+  static absl::StatusOr<GgufFile> Parse(std::span<const std::byte> bytes, const std::string& file);
 };
 
 }  // namespace thermocline

@@ -35,22 +35,37 @@ class TensorTable {
   void Keep(MappedFile file) { files_.push_back(std::make_unique<MappedFile>(std::move(file))); }
   // InvalidArgument on a duplicate name.
   absl::Status Add(TensorInfo tensor);
+  // A tensor that is in the file but of a type that cannot be read ("I64"): refused only when it is asked
+  // for. InvalidArgument on a duplicate name.
+  absl::Status AddUnreadable(std::string_view name, std::string_view type, std::string_view file);
 
+  // Null also for an unreadable tensor.
   const TensorInfo* Find(std::string_view name) const;
-  // NotFound naming source and tensor; InvalidArgument naming tensor, expected and found shape.
+  bool Contains(std::string_view name) const;  // readable or not
+  // NotFound naming source and tensor; InvalidArgument naming tensor, expected and found shape, or its type
+  // where that is unreadable.
   absl::StatusOr<WeightView> Matrix(std::string_view name, int64_t rows, int64_t cols) const;
-  // The same for a vector, expanded to F32 (norm weights).
+  // The same for a vector, expanded to F32 (norm weights). Quantised vectors are InvalidArgument.
   absl::StatusOr<std::vector<float>> Vector(std::string_view name, int64_t size) const;
 
   const std::string& source() const { return source_; }
   const std::vector<TensorInfo>& tensors() const { return tensors_; }
   const std::vector<std::unique_ptr<MappedFile>>& files() const { return files_; }
+  int64_t total_bytes() const;  // of all readable tensors
 
  private:
+  struct Unreadable {
+    std::string type;
+    std::string file;
+  };
+  absl::Status CheckNew(std::string_view name, std::string_view file) const;
+  absl::StatusOr<const TensorInfo*> Require(std::string_view name, const std::vector<int64_t>& shape) const;
+
   std::string source_;
   std::vector<std::unique_ptr<MappedFile>> files_;
   std::vector<TensorInfo> tensors_;
-  absl::flat_hash_map<std::string, size_t> index_;
+  absl::flat_hash_map<std::string, size_t> index_;  // into tensors_
+  absl::flat_hash_map<std::string, Unreadable> unreadable_;
 };
 
 }  // namespace thermocline

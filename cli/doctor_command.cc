@@ -1,0 +1,76 @@
+// thermocline doctor: what this machine has, and what the program makes of it.
+// SPDX-License-Identifier: Apache-2.0
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.h"
+#include "cli/load_model.h"
+#include "cli/size_format.h"
+#include "core/cpu_info.h"
+#include "kernels_cpu/kernel_table.h"
+#include "kernels_cuda/device_info.h"
+#include "profiler/bandwidth.h"
+
+namespace thermocline {
+namespace {
+
+absl::Status Examine(int threads, bool as_json) {
+  const CpuInfo cpu = ReadCpuInfo();
+  TC_ASSIGN_OR_RETURN(const std::unique_ptr<ThreadTeam> team, CreateTeam(threads));
+  TC_ASSIGN_OR_RETURN(const Samples bandwidth, MeasureReadBandwidth(*team));
+  const auto devices = ListCudaDevices();
+
+  nlohmann::ordered_json gpus = nlohmann::ordered_json::array();
+  if (devices.ok()) {
+    for (const CudaDeviceInfo& device : *devices) {
+      gpus.push_back(
+          {{"name", device.name},
+           {"compute_capability", fmt::format("{}.{}", device.compute_major, device.compute_minor)},
+           {"memory_bytes", device.memory_bytes}});
+    }
+  }
+  const std::string cuda =
+      devices.ok() ? fmt::format("{} device(s)", devices->size()) : std::string(MessageOf(devices.status()));
+  if (as_json) {
+    const nlohmann::ordered_json json = {{"version", THERMOCLINE_VERSION},
+                                         {"cpu", cpu.model_name},
+                                         {"usable_threads", cpu.usable_threads},
+                                         {"threads", team->threads()},
+                                         {"memory_bytes", cpu.memory_bytes},
+                                         {"available_memory_bytes", cpu.available_memory_bytes},
+                                         {"last_level_cache_bytes", cpu.last_level_cache_bytes},
+                                         {"isa", BestKernels().isa},
+                                         {"available_isas", AvailableIsas()},
+                                         {"read_gb_per_second", bandwidth.median()},
+                                         {"built_with_cuda", BuiltWithCuda()},
+                                         {"cuda", cuda},
+                                         {"gpus", gpus}};
+    fmt::print("{}\n", json.dump());
+    return absl::OkStatus();
+  }
+  fmt::print("version         {}\n", THERMOCLINE_VERSION);
+  fmt::print("cpu             {}\n", cpu.model_name);
+  fmt::print("threads         {} (this process may use {})\n", team->threads(), cpu.usable_threads);
+  fmt::print("memory          {}, {} available\n", FormatBytes(cpu.memory_bytes),
+             FormatBytes(cpu.available_memory_bytes));
+  fmt::print("kernels         {} (the best this CPU runs; it could run {})\n", BestKernels().isa,
+             fmt::join(AvailableIsas(), ", "));
+  fmt::print("read bandwidth  {:.1f} GB/s (median of {}, {:.1f} to {:.1f})\n", bandwidth.median(),
+             bandwidth.values.size(), bandwidth.min(), bandwidth.max());
+  fmt::print("cuda            {}\n", cuda);
+  for (const auto& gpu : gpus) fmt::print("gpu             {}\n", gpu.dump());
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddDoctorCommand(CLI::App& program, Command& command) {
+  CLI::App* doctor = program.add_subcommand("doctor", "Say what this machine has and what would be used");
+  auto threads = std::make_shared<int>(0);
+  auto json = std::make_shared<bool>(false);
+  doctor->add_option("--threads", *threads, "CPU threads; 0 takes every usable CPU")->capture_default_str();
+  doctor->add_flag("--json", *json, "print one JSON object");
+  doctor->callback([=, &command] { command.action = [=] { return Examine(*threads, *json); }; });
+}
+
+}  // namespace thermocline

@@ -1,0 +1,175 @@
+// thermocline run: one completion, or a prompt loop, on the terminal.
+// SPDX-License-Identifier: Apache-2.0
+#include <unistd.h>
+
+#include <condition_variable>
+#include <csignal>
+#include <cstdio>
+#include <iostream>
+#include <iterator>
+#include <memory>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "cli/commands.h"
+#include "cli/load_model.h"
+#include "cli/sampling_flags.h"
+#include "scheduler/scheduler.h"
+
+namespace thermocline {
+namespace {
+
+struct Flags {
+  ModelFlags model;
+  SamplingFlags sampling;
+  std::optional<std::string> prompt;
+  bool parse_special = false;
+  bool echo = false;
+  int top_logprobs = 0;
+  bool json = false;
+};
+
+volatile std::sig_atomic_t interrupted = 0;
+
+// What a completion gathered; streams the text to standard output as it comes unless it is to be JSON.
+class Gatherer final : public CompletionObserver {
+ public:
+  explicit Gatherer(bool stream) : stream_(stream) {}
+
+  void OnDelta(CompletionDelta delta) override {
+    if (stream_ && !delta.text.empty()) {
+      std::fwrite(delta.text.data(), 1, delta.text.size(), stdout);
+      std::fflush(stdout);
+    }
+    text += delta.text;
+    token_ids.insert(token_ids.end(), delta.token_ids.begin(), delta.token_ids.end());
+    logprobs.insert(logprobs.end(), delta.logprobs.begin(), delta.logprobs.end());
+  }
+  void OnFinish(absl::StatusOr<CompletionSummary> result) override {
+    const std::lock_guard lock(mutex_);
+    result_ = std::move(result);
+    finished_.notify_all();
+  }
+
+  // Waits for the end; an interrupt (Ctrl-C) cancels the request.
+  absl::StatusOr<CompletionSummary> Wait(Scheduler& scheduler, RequestHandle handle) {
+    std::unique_lock lock(mutex_);
+    while (!finished_.wait_for(lock, std::chrono::milliseconds(50), [this] { return result_.has_value(); })) {
+      if (interrupted == 0) continue;
+      lock.unlock();
+      scheduler.Cancel(handle);
+      lock.lock();
+    }
+    return *result_;
+  }
+
+  std::string text;
+  std::vector<TokenId> token_ids;
+  std::vector<TokenLogprob> logprobs;
+
+ private:
+  const bool stream_;
+  std::mutex mutex_;
+  std::condition_variable finished_;
+  std::optional<absl::StatusOr<CompletionSummary>> result_;
+};
+
+nlohmann::ordered_json ToJson(const Gatherer& gathered, const CompletionSummary& summary) {
+  nlohmann::ordered_json json = {{"text", gathered.text},
+                                 {"token_ids", gathered.token_ids},
+                                 {"prompt_tokens", summary.prompt_tokens},
+                                 {"completion_tokens", summary.completion_tokens},
+                                 {"finish_reason", NameOf(summary.finish_reason)},
+                                 {"matched_stop", summary.matched_stop},
+                                 {"seed", summary.seed},
+                                 {"timings",
+                                  {{"prefill_ms", summary.timings.prefill_ms},
+                                   {"time_to_first_token_ms", summary.timings.time_to_first_token_ms},
+                                   {"decode_ms", summary.timings.decode_ms},
+                                   {"decode_tokens_per_second", summary.decode_tokens_per_second()},
+                                   {"inter_token_p50_ms", summary.timings.inter_token_p50_ms},
+                                   {"inter_token_p99_ms", summary.timings.inter_token_p99_ms}}}};
+  if (gathered.logprobs.empty()) return json;
+  json["logprobs"] = nlohmann::ordered_json::array();
+  for (const TokenLogprob& token : gathered.logprobs) {
+    nlohmann::ordered_json top = nlohmann::ordered_json::array();
+    for (const auto& [id, logprob] : token.top) top.push_back({{"id", id}, {"logprob", logprob}});
+    json["logprobs"].push_back({{"id", token.id}, {"logprob", token.logprob}, {"top", top}});
+  }
+  return json;
+}
+
+absl::Status CompleteOne(Scheduler& scheduler, const Tokenizer& tokenizer, const Flags& flags,
+                         const std::string& prompt) {
+  if (prompt.empty()) return FieldError("prompt", "is empty");
+  CompletionRequest request;
+  TC_ASSIGN_OR_RETURN(request.prompt, tokenizer.Encode(prompt, {.parse_special = flags.parse_special}));
+  TC_RETURN_IF_ERROR(FillRequest(flags.sampling, request));
+  request.echo = flags.echo;
+  request.top_logprobs = flags.top_logprobs;
+
+  const auto gathered = std::make_shared<Gatherer>(/*stream=*/!flags.json);
+  TC_ASSIGN_OR_RETURN(const RequestHandle handle, scheduler.Submit(std::move(request), gathered));
+  const absl::StatusOr<CompletionSummary> summary = gathered->Wait(scheduler, handle);
+  if (!flags.json) fmt::print("\n");
+  TC_RETURN_IF_ERROR(summary.status());
+  if (flags.json) {
+    fmt::print("{}\n", ToJson(*gathered, *summary).dump());
+  } else {
+    fmt::print(stderr, "[{} + {} tokens, finish: {}, prefill {:.1f} ms, decode {:.1f} tokens/s, seed {}]\n",
+               summary->prompt_tokens, summary->completion_tokens, NameOf(summary->finish_reason),
+               summary->timings.prefill_ms, summary->decode_tokens_per_second(), summary->seed);
+  }
+  if (summary->finish_reason == FinishReason::kError) return Internal("the model's logits were not finite");
+  return absl::OkStatus();
+}
+
+// Reads a line, completes it, until the end of the input. A refused line does not end the loop.
+absl::Status PromptLoop(Scheduler& scheduler, const Tokenizer& tokenizer, const Flags& flags) {
+  fmt::print(stderr, "Each line is completed on its own; Ctrl-C ends a completion, Ctrl-D the program.\n");
+  for (std::string line; fmt::print(stderr, "> "), std::getline(std::cin, line);) {
+    if (line.empty()) continue;
+    interrupted = 0;
+    const absl::Status status = CompleteOne(scheduler, tokenizer, flags, line);
+    if (!status.ok()) fmt::print(stderr, "thermocline: {}\n", MessageOf(status));
+  }
+  fmt::print(stderr, "\n");
+  return absl::OkStatus();
+}
+
+absl::Status Run(const Flags& flags) {
+  CompletionRequest probe;  // bad flags are refused before the model is loaded
+  TC_RETURN_IF_ERROR(FillRequest(flags.sampling, probe));
+  TC_ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model, LoadModel(flags.model));
+  const Tokenizer& tokenizer = *model->checkpoint.tokenizer;
+  Scheduler scheduler(*model->runner, tokenizer);
+  struct sigaction action {};
+  action.sa_handler = [](int) { interrupted = 1; };
+  sigaction(SIGINT, &action, nullptr);
+
+  if (flags.prompt) return CompleteOne(scheduler, tokenizer, flags, *flags.prompt);
+  if (isatty(STDIN_FILENO)) return PromptLoop(scheduler, tokenizer, flags);
+  const std::string prompt((std::istreambuf_iterator<char>(std::cin)), std::istreambuf_iterator<char>());
+  return CompleteOne(scheduler, tokenizer, flags, prompt);
+}
+
+}  // namespace
+
+void AddRunCommand(CLI::App& program, Command& command) {
+  CLI::App* run = program.add_subcommand(
+      "run", "Complete a prompt (--prompt, or standard input, or a prompt loop on a terminal)");
+  auto flags = std::make_shared<Flags>();
+  AddModelFlags(*run, flags->model);
+  run->add_option("--prompt", flags->prompt, "text to complete");
+  AddSamplingFlags(*run, flags->sampling);
+  run->add_flag("--parse-special", flags->parse_special,
+                "special tokens spelled out in the prompt become their ids");
+  run->add_flag("--echo", flags->echo, "the prompt's text comes first");
+  run->add_option("--top-logprobs", flags->top_logprobs,
+                  "log-probabilities of every token and of the K likeliest [0, 20]");
+  run->add_flag("--json", flags->json, "print one JSON object instead of streaming");
+  run->callback([flags, &command] { command.action = [flags] { return Run(*flags); }; });
+}
+
+}  // namespace thermocline

@@ -1,0 +1,187 @@
+// Weighted sums of weight rows (neuron-major down projection); rows that no token needs are not touched.
+// SPDX-License-Identifier: Apache-2.0
+//
+// Element c of token t is updated by one multiply-add per row with h(t, i) != 0, i ascending, whatever else
+// is in the call; rows are only grouped to load and store y less often.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels_cpu/accumulate_rows.cc"
+#include "hwy/foreach_target.h"  // must come before highway.h
+// Per-target headers follow it.
+#include "hwy/cache_control.h"
+#include "kernels_cpu/codecs-inl.h"
+#include "kernels_cpu/targets-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace thermocline {
+namespace HWY_NAMESPACE {
+namespace {
+
+constexpr int kGroupRows = 4;            // rows added in one pass over y, one token
+constexpr int kBatchRows = 8;            // rows decoded at a time for a batch
+constexpr int64_t kChunkColumns = 256;   // columns decoded at a time for a batch: 8 KiB with kBatchRows
+constexpr int64_t kPrefetchBytes = 256;  // of each row of the next group: what the hardware does not foresee
+
+// y[c] += sum_r h[r] * rows[r][c], r ascending, for one token.
+template <class Codec, int kRows>
+HWY_INLINE void AddRowsOnce(const uint8_t* const* rows, const float* h, int64_t count,
+                            float* HWY_RESTRICT y) {
+  const uint8_t* source[kRows];
+  F32 factor[kRows];
+  for (int r = 0; r < kRows; ++r) {
+    source[r] = rows[r];
+    factor[r] = hn::Set(F32Tag(), h[r]);
+  }
+  for (int64_t b = 0; b < count / Codec::kBlockElements; ++b) {
+    typename Codec::Block block[kRows];
+    HWY_UNROLL(4)
+    for (int r = 0; r < kRows; ++r) block[r] = Codec::Open(source[r]);
+    for (int step = 0; step < Codec::kSteps; ++step) {
+      F32 sum[Codec::kVectors];
+      HWY_UNROLL(16)
+      for (int k = 0; k < Codec::kVectors; ++k) sum[k] = hn::LoadU(F32Tag(), y + k * kLanes);
+      HWY_UNROLL(4)
+      for (int r = 0; r < kRows; ++r) {
+        F32 w[Codec::kVectors];
+        Codec::Step(block[r], step, w);
+        HWY_UNROLL(16)
+        for (int k = 0; k < Codec::kVectors; ++k) sum[k] = hn::MulAdd(factor[r], w[k], sum[k]);
+      }
+      HWY_UNROLL(16)
+      for (int k = 0; k < Codec::kVectors; ++k) hn::StoreU(sum[k], F32Tag(), y + k * kLanes);
+      y += Codec::kVectors * kLanes;
+    }
+    for (int r = 0; r < kRows; ++r) source[r] += Codec::kBlockBytes;
+  }
+  if constexpr (Codec::kElementBytes > 0) {
+    const int64_t tail = count % Codec::kBlockElements;
+    if (tail == 0) return;
+    for (int r = 0; r < kRows; ++r) {
+      F32 w[Codec::kVectors];
+      DecodeTail<Codec>(source[r], tail, w);
+      for (int64_t k = 0; k * kLanes < tail; ++k) {
+        const int64_t left = tail - k * kLanes;
+        float* target = y + k * kLanes;
+        if (left >= kLanes) {
+          hn::StoreU(hn::MulAdd(factor[r], w[k], hn::LoadU(F32Tag(), target)), F32Tag(), target);
+        } else {
+          StorePartial(hn::MulAdd(factor[r], w[k], LoadPartial(target, left)), target, left);
+        }
+      }
+    }
+  }
+}
+
+template <class Codec>
+struct OneToken {
+  static void Run(const WeightView& w, const float* HWY_RESTRICT h, int64_t column_begin, int64_t column_end,
+                  float* HWY_RESTRICT y) {
+    const int64_t count = column_end - column_begin;
+    const std::byte* first = w.data + column_begin / Codec::kBlockElements * Codec::kBlockBytes;
+    int64_t next = 0;
+    // Fills a group with the next active rows and returns how many there are.
+    const auto gather = [&](const uint8_t** rows, float* factors) {
+      int found = 0;
+      for (; next < w.rows && found < kGroupRows; ++next) {
+        if (h[next] == 0.0f) continue;
+        rows[found] = reinterpret_cast<const uint8_t*>(first + next * w.row_stride_bytes);
+        factors[found++] = h[next];
+      }
+      return found;
+    };
+    const uint8_t* rows[2][kGroupRows];
+    float factors[2][kGroupRows];
+    int now = 0;
+    int found = gather(rows[now], factors[now]);
+    while (found == kGroupRows) {
+      const int after = gather(rows[1 - now], factors[1 - now]);
+      for (int r = 0; r < after; ++r) {
+        for (int64_t byte = 0; byte < kPrefetchBytes; byte += 64) hwy::Prefetch(rows[1 - now][r] + byte);
+      }
+      AddRowsOnce<Codec, kGroupRows>(rows[now], factors[now], count, y + column_begin);
+      now = 1 - now;
+      found = after;
+    }
+    for (int r = 0; r < found; ++r)
+      AddRowsOnce<Codec, 1>(rows[now] + r, factors[now] + r, count, y + column_begin);
+  }
+};
+
+// The same from decoded rows, kRows of which this token needs.
+template <int kRows>
+HWY_NOINLINE void AddDecoded(const float* const* rows, const float* h, int64_t count, float* HWY_RESTRICT y) {
+  const float* w[kRows];
+  F32 factor[kRows];
+  for (int r = 0; r < kRows; ++r) {
+    w[r] = rows[r];
+    factor[r] = hn::Set(F32Tag(), h[r]);
+  }
+  int64_t c = 0;
+  for (; c + kLanes <= count; c += kLanes) {
+    F32 sum = hn::LoadU(F32Tag(), y + c);
+    HWY_UNROLL(8)
+    for (int r = 0; r < kRows; ++r) sum = hn::MulAdd(factor[r], hn::Load(F32Tag(), w[r] + c), sum);
+    hn::StoreU(sum, F32Tag(), y + c);
+  }
+  if (c < count) {
+    F32 sum = LoadPartial(y + c, count - c);
+    for (int r = 0; r < kRows; ++r) sum = hn::MulAdd(factor[r], hn::Load(F32Tag(), w[r] + c), sum);
+    StorePartial(sum, y + c, count - c);
+  }
+}
+
+void AddDecodedRows(int n_rows, const float* const* rows, const float* h, int64_t count, float* y) {
+  using Function = void (*)(const float* const*, const float*, int64_t, float*);
+  static constexpr Function kByCount[kBatchRows] = {AddDecoded<1>, AddDecoded<2>, AddDecoded<3>,
+                                                    AddDecoded<4>, AddDecoded<5>, AddDecoded<6>,
+                                                    AddDecoded<7>, AddDecoded<8>};
+  if (n_rows > 0) kByCount[n_rows - 1](rows, h, count, y);
+}
+
+bool AnyTokenNeeds(MatrixView<const float> h, int64_t row) {
+  for (int64_t t = 0; t < h.rows; ++t)
+    if (h.row_data(t)[row] != 0.0f) return true;
+  return false;
+}
+
+void Batch(const WeightView& w, MatrixView<const float> h, int64_t column_begin, int64_t column_end,
+           MatrixView<float> y) {
+  alignas(64) float decoded[kBatchRows * kChunkColumns];
+  for (int64_t row = 0; row < w.rows;) {
+    int64_t active[kBatchRows];
+    int n_active = 0;
+    for (; row < w.rows && n_active < kBatchRows; ++row)
+      if (AnyTokenNeeds(h, row)) active[n_active++] = row;
+    for (int64_t column = column_begin; column < column_end; column += kChunkColumns) {
+      const int64_t count = HWY_MIN(kChunkColumns, column_end - column);
+      for (int r = 0; r < n_active; ++r)
+        DecodeColumns(w.type, w.row_data(active[r]), column, count, decoded + r * kChunkColumns);
+      for (int64_t t = 0; t < h.rows; ++t) {
+        const float* needed[kBatchRows];
+        float factors[kBatchRows];
+        int n_needed = 0;
+        for (int r = 0; r < n_active; ++r) {
+          const float factor = h.row_data(t)[active[r]];
+          if (factor == 0.0f) continue;
+          needed[n_needed] = decoded + r * kChunkColumns;
+          factors[n_needed++] = factor;
+        }
+        AddDecodedRows(n_needed, needed, factors, count, y.row_data(t) + column);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void AccumulateRows(const WeightView& w, MatrixView<const float> h, int64_t column_begin, int64_t column_end,
+                    MatrixView<float> y) {
+  if (h.rows == 1) {
+    SelectByType<OneToken>(w.type)(w, h.data, column_begin, column_end, y.data);
+  } else {
+    Batch(w, h, column_begin, column_end, y);
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace thermocline
+HWY_AFTER_NAMESPACE();

@@ -1,0 +1,153 @@
+// Normalisation, rotary embedding, gated activation and addition.
+// SPDX-License-Identifier: Apache-2.0
+//
+// Ragged ends go through the same vector operations as the rest, so an element's bits do not depend on its
+// place.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels_cpu/elementwise.cc"
+#include "hwy/foreach_target.h"  // must come before highway.h
+// Per-target headers follow it.
+#include "hwy/contrib/math/math-inl.h"
+#include "kernels_cpu/targets-inl.h"
+#include "kernels_cpu/vectors-inl.h"
+
+#include <cmath>
+
+HWY_BEFORE_NAMESPACE();
+namespace thermocline {
+namespace HWY_NAMESPACE {
+namespace {
+
+// target[i] = function(a[i], b[i]).
+template <class Function>
+HWY_INLINE void MapPairs(const float* a, const float* b, int64_t count, float* target, Function function) {
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes)
+    hn::StoreU(function(hn::LoadU(F32Tag(), a + i), hn::LoadU(F32Tag(), b + i)), F32Tag(), target + i);
+  if (i < count)
+    StorePartial(function(LoadPartial(a + i, count - i), LoadPartial(b + i, count - i)), target + i,
+                 count - i);
+}
+
+struct AddFunction {
+  HWY_INLINE F32 operator()(F32 a, F32 b) const { return hn::Add(a, b); }
+};
+
+// max(0, gate) * up; NaN stays NaN.
+struct ReluFunction {
+  HWY_INLINE F32 operator()(F32 gate, F32 up) const {
+    return hn::Mul(hn::IfThenZeroElse(hn::Lt(gate, hn::Zero(F32Tag())), gate), up);
+  }
+};
+
+struct SiluFunction {
+  HWY_INLINE F32 operator()(F32 gate, F32 up) const {
+    const F32Tag f32;
+    // exp is infinite at 104 already and not defined above.
+    const F32 exponential = hn::Exp(f32, hn::Min(hn::Neg(gate), hn::Set(f32, 104.0f)));
+    return hn::Mul(hn::Div(gate, hn::Add(hn::Set(f32, 1.0f), exponential)), up);
+  }
+};
+
+struct ScaleFunction {
+  F32 scale;
+  HWY_INLINE F32 operator()(F32 x, F32 weight) const { return hn::Mul(hn::Mul(x, scale), weight); }
+};
+
+// Four accumulators take vectors in turn; they are added in a fixed order.
+float SumOfSquares(const float* x, int64_t count) {
+  F32 sum[4];
+  for (F32& s : sum) s = hn::Zero(F32Tag());
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
+    HWY_UNROLL(4)
+    for (int k = 0; k < 4; ++k) {
+      const F32 value = hn::LoadU(F32Tag(), x + i + k * kLanes);
+      sum[k] = hn::MulAdd(value, value, sum[k]);
+    }
+  }
+  for (; i < count; i += kLanes) {
+    const F32 value = i + kLanes <= count ? hn::LoadU(F32Tag(), x + i) : LoadPartial(x + i, count - i);
+    sum[0] = hn::MulAdd(value, value, sum[0]);
+  }
+  return SumLanes(hn::Add(hn::Add(sum[0], sum[1]), hn::Add(sum[2], sum[3])));
+}
+
+HWY_INLINE void Rotate(F32& first, F32& second, F32 cos, F32 sin) {
+  const F32 rotated = hn::NegMulAdd(second, sin, hn::Mul(first, cos));
+  second = hn::MulAdd(second, cos, hn::Mul(first, sin));
+  first = rotated;
+}
+
+void RotateHalves(float* head, const float* cos, const float* sin, int64_t pairs) {
+  int64_t i = 0;
+  for (; i + kLanes <= pairs; i += kLanes) {
+    F32 first = hn::LoadU(F32Tag(), head + i), second = hn::LoadU(F32Tag(), head + pairs + i);
+    Rotate(first, second, hn::LoadU(F32Tag(), cos + i), hn::LoadU(F32Tag(), sin + i));
+    hn::StoreU(first, F32Tag(), head + i);
+    hn::StoreU(second, F32Tag(), head + pairs + i);
+  }
+  if (const int64_t left = pairs - i; left > 0) {
+    F32 first = LoadPartial(head + i, left), second = LoadPartial(head + pairs + i, left);
+    Rotate(first, second, LoadPartial(cos + i, left), LoadPartial(sin + i, left));
+    StorePartial(first, head + i, left);
+    StorePartial(second, head + pairs + i, left);
+  }
+}
+
+void RotateInterleaved(float* head, const float* cos, const float* sin, int64_t pairs) {
+  int64_t i = 0;
+  for (; i + kLanes <= pairs; i += kLanes) {
+    F32 first, second;
+    hn::LoadInterleaved2(F32Tag(), head + 2 * i, first, second);
+    Rotate(first, second, hn::LoadU(F32Tag(), cos + i), hn::LoadU(F32Tag(), sin + i));
+    hn::StoreInterleaved2(first, second, F32Tag(), head + 2 * i);
+  }
+  if (const int64_t left = pairs - i; left > 0) {
+    HWY_ALIGN float lanes[2 * kLanes] = {};
+    std::memcpy(lanes, head + 2 * i, static_cast<size_t>(2 * left) * sizeof(float));
+    F32 first, second;
+    hn::LoadInterleaved2(F32Tag(), lanes, first, second);
+    Rotate(first, second, LoadPartial(cos + i, left), LoadPartial(sin + i, left));
+    hn::StoreInterleaved2(first, second, F32Tag(), lanes);
+    std::memcpy(head + 2 * i, lanes, static_cast<size_t>(2 * left) * sizeof(float));
+  }
+}
+
+}  // namespace
+
+void RmsNorm(std::span<const float> x, std::span<const float> weight, float epsilon, std::span<float> out) {
+  const auto count = static_cast<int64_t>(x.size());
+  const float mean = SumOfSquares(x.data(), count) / static_cast<float>(count);
+  MapPairs(x.data(), weight.data(), count, out.data(),
+           ScaleFunction{hn::Set(F32Tag(), 1.0f / std::sqrt(mean + epsilon))});
+}
+
+void Rope(std::span<float> head, std::span<const float> cos, std::span<const float> sin, bool half) {
+  const auto pairs = static_cast<int64_t>(cos.size());
+  if (half) {
+    RotateHalves(head.data(), cos.data(), sin.data(), pairs);
+  } else {
+    RotateInterleaved(head.data(), cos.data(), sin.data(), pairs);
+  }
+}
+
+void GatedActivation(Activation activation, std::span<const float> gate, std::span<const float> up,
+                     std::span<float> hidden) {
+  const auto count = static_cast<int64_t>(hidden.size());
+  switch (activation) {
+    case Activation::kRelu:
+      return MapPairs(gate.data(), up.data(), count, hidden.data(), ReluFunction());
+    case Activation::kSilu:
+      return MapPairs(gate.data(), up.data(), count, hidden.data(), SiluFunction());
+  }
+  TC_CHECK(false);
+}
+
+void Add(std::span<const float> y, std::span<float> x) {
+  MapPairs(x.data(), y.data(), static_cast<int64_t>(x.size()), x.data(), AddFunction());
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace thermocline
+HWY_AFTER_NAMESPACE();

@@ -1,0 +1,94 @@
+// The table of each instruction set and the choice among them.
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels_cpu/kernel_table.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels_cpu/kernel_table.cc"
+#include "hwy/foreach_target.h"  // must come before highway.h
+// Per-target headers follow it.
+#include "kernels_cpu/targets-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace thermocline {
+namespace HWY_NAMESPACE {
+namespace {
+
+#if HWY_TARGET == HWY_AVX3
+constexpr std::string_view kIsa = "avx512";
+#elif HWY_TARGET == HWY_AVX2
+constexpr std::string_view kIsa = "avx2";
+#elif HWY_TARGET == HWY_SSE4
+constexpr std::string_view kIsa = "sse4";
+#elif HWY_TARGET == HWY_NEON
+constexpr std::string_view kIsa = "neon";
+#else
+constexpr std::string_view kIsa = "scalar";
+#endif
+
+}  // namespace
+
+KernelTable MakeTable() {
+  return {.isa = kIsa,
+          .dequantize = Dequantize,
+          .mat_mul = MatMul,
+          .accumulate_rows = AccumulateRows,
+          .rms_norm = RmsNorm,
+          .rope = Rope,
+          .gated_activation = GatedActivation,
+          .add = Add,
+          .attention = Attention};
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace thermocline
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace thermocline {
+namespace {
+
+HWY_EXPORT(MakeTable);
+
+// Entry of Highway's dispatch table for one target: the choice that a processor with only that target makes.
+KernelTable TableOf(int64_t target) {
+#if (HWY_TARGETS & (HWY_TARGETS - 1)) == 0  // one target: a table of one entry
+  static_cast<void>(target);
+  return HWY_DISPATCH_TABLE(MakeTable)[0]();
+#else
+  hwy::ChosenTarget choice;
+  choice.Update(target);
+  return HWY_DISPATCH_TABLE(MakeTable)[choice.GetIndex()]();
+#endif
+}
+
+// Best first: Highway gives better targets lower bits. The baseline runs everywhere, whether or not Highway
+// lists it.
+const std::vector<KernelTable>& Tables() {
+  static const std::vector<KernelTable>* const tables = [] {
+    auto* list = new std::vector<KernelTable>;
+    const int64_t runnable = (hwy::SupportedTargets() | HWY_STATIC_TARGET) & HWY_TARGETS;
+    for (int64_t left = runnable; left != 0; left &= left - 1) list->push_back(TableOf(left & -left));
+    return list;
+  }();
+  return *tables;
+}
+
+}  // namespace
+
+const KernelTable& BestKernels() { return Tables().front(); }
+
+std::vector<std::string_view> AvailableIsas() {
+  std::vector<std::string_view> names;
+  for (const KernelTable& table : Tables()) names.push_back(table.isa);
+  return names;
+}
+
+absl::StatusOr<const KernelTable*> KernelsFor(std::string_view isa) {
+  for (const KernelTable& table : Tables())
+    if (table.isa == isa) return &table;
+  return InvalidArgument("instruction set '{}' is not available here; available are {}", isa,
+                         fmt::join(AvailableIsas(), ", "));
+}
+
+}  // namespace thermocline
+#endif  // HWY_ONCE

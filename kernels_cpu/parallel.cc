@@ -1,0 +1,177 @@
+// The kernels split over a thread team.
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels_cpu/parallel.h"
+
+#include <algorithm>
+
+namespace thermocline {
+namespace {
+
+// A piece of work should take tens of microseconds: long beside the hand-over to a thread, short beside a
+// layer. Both figures are of one slow core.
+constexpr int64_t kPieceBytes = 256 * 1024;          // weights read
+constexpr int64_t kPieceMultiplyAdds = 1024 * 1024;  // arithmetic on data in cache
+constexpr int64_t kRowAlignment = 8;                 // mat_mul's register tiles stay whole
+constexpr int64_t kTokenBlock = 128;                 // activations of a block stay in the second-level cache
+constexpr int64_t kDownRanges = 32;                  // partial sums of NeuronMajorDown
+constexpr int64_t kDownColumns = 256;                // columns that a batch's piece of NeuronMajorDown owns
+constexpr int64_t kDownTokens = 32;                  // and its most tokens: 32 KiB of sums on the stack
+constexpr int64_t kElementwisePiece = 32 * 1024;     // elements
+
+int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Rows of `row_elements` elements that make one piece of elementwise work.
+int64_t ElementwiseGrain(int64_t row_elements) {
+  return std::max<int64_t>(1, kElementwisePiece / std::max<int64_t>(1, row_elements));
+}
+
+// The neurons of range r: fixed by d_ff alone, so that the sums are too.
+struct Range {
+  int64_t begin;
+  int64_t count;
+};
+Range DownRange(int64_t d_ff, int64_t r) {
+  const int64_t per_range = CeilDivide(d_ff, kDownRanges);
+  const int64_t begin = std::min(d_ff, r * per_range);
+  return {begin, std::min(per_range, d_ff - begin)};
+}
+
+// Ranges first, columns last: every range is read once, by one thread.
+void DownOneToken(const CpuContext& context, const WeightView& down, MatrixView<const float> hidden,
+                  std::span<float> partials, MatrixView<float> y) {
+  const int64_t d_model = down.cols;
+  const MatrixView<float> sums{partials.data(), kDownRanges, d_model, d_model};
+  context.team->ParallelFor(kDownRanges, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const Range range = DownRange(down.rows, r);
+      std::ranges::fill(sums.row(r), 0.0f);
+      context.kernels->accumulate_rows(down.Rows(range.begin, range.count),
+                                       hidden.Columns(range.begin, range.count), 0, d_model, sums.Rows(r, 1));
+    }
+  });
+  context.team->ParallelFor(d_model, kElementwisePiece / kDownRanges, [&](int64_t begin, int64_t end) {
+    const std::span<float> out = y.Columns(begin, end - begin).row(0);
+    std::ranges::copy(sums.Columns(begin, end - begin).row(0), out.begin());
+    for (int64_t r = 1; r < kDownRanges; ++r)
+      context.kernels->add(sums.Columns(begin, end - begin).row(r), out);
+  });
+}
+
+// The same sums for the columns of `down` and all rows of hidden.
+void DownBlock(const KernelTable& kernels, const WeightView& down, MatrixView<const float> hidden,
+               MatrixView<float> y) {
+  alignas(64) float storage[kDownTokens * kDownColumns];
+  const MatrixView<float> sums{storage, hidden.rows, down.cols, down.cols};
+  for (int64_t r = 0; r < kDownRanges; ++r) {
+    const Range range = DownRange(down.rows, r);
+    std::fill_n(storage, hidden.rows * down.cols, 0.0f);
+    kernels.accumulate_rows(down.Rows(range.begin, range.count), hidden.Columns(range.begin, range.count), 0,
+                            down.cols, sums);
+    for (int64_t t = 0; t < hidden.rows; ++t) {
+      if (r == 0) {
+        std::ranges::copy(sums.row(t), y.row_data(t));
+      } else {
+        kernels.add(sums.row(t), y.row(t));
+      }
+    }
+  }
+}
+
+// A batch needs each row for many tokens, so pieces own columns and tokens instead of neurons.
+void DownBatch(const CpuContext& context, const WeightView& down, MatrixView<const float> hidden,
+               MatrixView<float> y) {
+  const ElementTypeInfo& type = InfoOf(down.type);
+  const int64_t column_blocks = CeilDivide(down.cols, kDownColumns);
+  // Fewer tokens a piece when there would be too few pieces for the team.
+  const int64_t wanted_blocks = CeilDivide(2 * context.team->threads(), column_blocks);
+  const int64_t tokens_per_block = std::min(kDownTokens, CeilDivide(hidden.rows, wanted_blocks));
+  const int64_t token_blocks = CeilDivide(hidden.rows, tokens_per_block);
+  context.team->ParallelFor(column_blocks * token_blocks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t piece = begin; piece < end; ++piece) {
+      const int64_t column = piece / token_blocks * kDownColumns;
+      const int64_t columns = std::min(kDownColumns, down.cols - column);
+      const int64_t token = piece % token_blocks * tokens_per_block;
+      const int64_t tokens = std::min(tokens_per_block, hidden.rows - token);
+      const WeightView part{down.data + column / type.block_elements * type.block_bytes, down.type, down.rows,
+                            columns, down.row_stride_bytes};
+      DownBlock(*context.kernels, part, hidden.Rows(token, tokens),
+                y.Rows(token, tokens).Columns(column, columns));
+    }
+  });
+}
+
+}  // namespace
+
+void MatMul(const CpuContext& context, const WeightView& w, MatrixView<const float> x, MatrixView<float> y) {
+  const ElementTypeInfo& type = InfoOf(w.type);
+  const int64_t row_bytes = std::max<int64_t>(1, w.cols / type.block_elements * type.block_bytes);
+  const int64_t row_multiply_adds = std::max<int64_t>(1, w.cols * x.rows);
+  const int64_t rows = std::min(kPieceBytes / row_bytes, kPieceMultiplyAdds / row_multiply_adds);
+  const int64_t grain = std::max<int64_t>(1, CeilDivide(rows, kRowAlignment)) * kRowAlignment;
+  context.team->ParallelFor(w.rows, grain, [&](int64_t begin, int64_t end) {
+    // Within a piece the weights of a grain stay in cache while the blocks of tokens pass.
+    for (int64_t row = begin; row < end; row += grain) {
+      const int64_t count = std::min(grain, end - row);
+      for (int64_t token = 0; token < x.rows; token += kTokenBlock) {
+        const int64_t tokens = std::min(kTokenBlock, x.rows - token);
+        context.kernels->mat_mul(w.Rows(row, count), x.Rows(token, tokens),
+                                 y.Rows(token, tokens).Columns(row, count));
+      }
+    }
+  });
+}
+
+void GatedActivation(const CpuContext& context, Activation activation, MatrixView<const float> gate,
+                     MatrixView<const float> up, MatrixView<float> hidden) {
+  context.team->ParallelFor(hidden.rows, ElementwiseGrain(hidden.cols), [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t)
+      context.kernels->gated_activation(activation, gate.row(t), up.row(t), hidden.row(t));
+  });
+}
+
+int64_t FfnPartialsSize(int64_t d_model) { return kDownRanges * d_model; }
+
+void NeuronMajorDown(const CpuContext& context, const WeightView& down, MatrixView<const float> hidden,
+                     std::span<float> partials, MatrixView<float> y) {
+  if (hidden.rows == 1) {
+    DownOneToken(context, down, hidden, partials, y);
+  } else {
+    DownBatch(context, down, hidden, y);
+  }
+}
+
+void RmsNorm(const CpuContext& context, MatrixView<const float> x, std::span<const float> weight,
+             float epsilon, MatrixView<float> out) {
+  context.team->ParallelFor(x.rows, ElementwiseGrain(x.cols), [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) context.kernels->rms_norm(x.row(t), weight, epsilon, out.row(t));
+  });
+}
+
+void Rope(const CpuContext& context, MatrixView<const float> cos, MatrixView<const float> sin, int64_t d_head,
+          bool half, MatrixView<float> x) {
+  context.team->ParallelFor(x.rows, ElementwiseGrain(x.cols), [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      for (int64_t column = 0; column < x.cols; column += d_head)
+        context.kernels->rope(x.row(t).subspan(static_cast<size_t>(column), static_cast<size_t>(d_head)),
+                              cos.row(t), sin.row(t), half);
+    }
+  });
+}
+
+void Attention(const CpuContext& context, const AttentionArgs& args, MatrixView<float> scores) {
+  context.team->ParallelFor(args.n_heads, 1, [&](int64_t begin, int64_t end) {
+    // Heads outside: the tokens of one head share its keys and values in cache.
+    for (int64_t head = begin; head < end; ++head) {
+      for (int64_t t = 0; t < args.queries.rows; ++t)
+        context.kernels->attention(args, t, head, head + 1, scores.row(head));
+    }
+  });
+}
+
+void AddRows(const CpuContext& context, MatrixView<const float> y, MatrixView<float> x) {
+  context.team->ParallelFor(x.rows, ElementwiseGrain(x.cols), [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) context.kernels->add(y.row(t), x.row(t));
+  });
+}
+
+}  // namespace thermocline

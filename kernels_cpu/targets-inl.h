@@ -1,0 +1,38 @@
+// Declarations of the kernels of one target; kernel_table.cc puts their addresses into that target's table.
+// SPDX-License-Identifier: Apache-2.0
+#include "hwy/highway.h"
+#include "kernels_cpu/kernel_table.h"
+
+#if defined(THERMOCLINE_KERNELS_CPU_TARGETS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef THERMOCLINE_KERNELS_CPU_TARGETS_INL_H_
+#undef THERMOCLINE_KERNELS_CPU_TARGETS_INL_H_
+#else
+#define THERMOCLINE_KERNELS_CPU_TARGETS_INL_H_
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace thermocline {
+namespace HWY_NAMESPACE {
+
+// Contracts: kernel_table.h.
+void Dequantize(ElementType type, const std::byte* source, int64_t count, float* target);
+void MatMul(const WeightView& w, MatrixView<const float> x, MatrixView<float> y);
+void AccumulateRows(const WeightView& w, MatrixView<const float> h, int64_t column_begin, int64_t column_end,
+                    MatrixView<float> y);
+void RmsNorm(std::span<const float> x, std::span<const float> weight, float epsilon, std::span<float> out);
+void Rope(std::span<float> head, std::span<const float> cos, std::span<const float> sin, bool half);
+void GatedActivation(Activation activation, std::span<const float> gate, std::span<const float> up,
+                     std::span<float> hidden);
+void Add(std::span<const float> y, std::span<float> x);
+void Attention(const AttentionArgs& args, int64_t token, int64_t head_begin, int64_t head_end,
+               std::span<float> scores);
+
+// Expands columns [begin, begin + count) of a row to `target`, which is aligned to 64 bytes, and zeroes it up
+// to the next multiple of 32. begin is a multiple of the type's block (plain floats: of 32).
+void DecodeColumns(ElementType type, const std::byte* row, int64_t begin, int64_t count, float* target);
+
+}  // namespace HWY_NAMESPACE
+}  // namespace thermocline
+HWY_AFTER_NAMESPACE();
+
+#endif  // toggled guard

@@ -1,0 +1,111 @@
+// Validate: ranges, divisibility and products of a model's configuration.
+// SPDX-License-Identifier: Apache-2.0
+#include "model/config.h"
+
+#include <cmath>
+#include <initializer_list>
+
+#include "core/checked.h"
+
+namespace thermocline {
+namespace {
+
+struct IntegerRange {
+  std::string_view field;
+  int64_t value;
+  int64_t least;
+  int64_t most;
+};
+
+absl::Status CheckPositive(const std::string& file, std::string_view field, double value, double most) {
+  if (value > 0 && value <= most) return absl::OkStatus();  // false for NaN
+  return InvalidArgument("{}: {} is {}, the limit is above 0 and at most {}", file, field, value, most);
+}
+
+// The product as a count of 4-byte values must fit 63 bits, so that sizes in bytes can be computed unchecked.
+absl::Status CheckProduct(const std::string& file, std::string_view what,
+                          std::initializer_list<int64_t> factors) {
+  constexpr auto kMost = static_cast<uint64_t>(INT64_MAX) / 4;
+  std::optional<uint64_t> product = 1;
+  for (const int64_t factor : factors) {
+    product = CheckedMul(*product, static_cast<uint64_t>(factor));
+    if (!product || *product > kMost)
+      return InvalidArgument("{}: {} exceeds the limit of {}", file, what, kMost);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ValidateScaling(const ModelConfig& config, const std::string& file) {
+  const RopeScaling& scaling = config.rope_scaling;
+  if (!scaling.frequency_divisors.empty()) {
+    const auto pairs = static_cast<size_t>(config.rope_dimensions / 2);
+    if (scaling.frequency_divisors.size() != pairs) {
+      return InvalidArgument(
+          "{}: the RoPE frequency divisors are {}, the limit is {}, half of rope_dimensions", file,
+          scaling.frequency_divisors.size(), pairs);
+    }
+    for (size_t i = 0; i < pairs; ++i) {
+      TC_RETURN_IF_ERROR(CheckPositive(file, fmt::format("RoPE frequency divisor {}", i),
+                                       static_cast<double>(scaling.frequency_divisors[i]), 1e9));
+    }
+  }
+  if (scaling.kind == RopeScaling::Kind::kNone) return absl::OkStatus();
+  TC_RETURN_IF_ERROR(CheckPositive(file, "rope_scaling factor", scaling.factor, 1e6));
+  if (scaling.kind == RopeScaling::Kind::kLinear) return absl::OkStatus();
+  TC_RETURN_IF_ERROR(CheckPositive(file, "rope_scaling low_freq_factor", scaling.low_freq_factor, 1e6));
+  TC_RETURN_IF_ERROR(CheckPositive(file, "rope_scaling high_freq_factor", scaling.high_freq_factor, 1e6));
+  if (scaling.high_freq_factor <= scaling.low_freq_factor) {
+    return InvalidArgument("{}: rope_scaling high_freq_factor is {}, the limit is above low_freq_factor {}",
+                           file, scaling.high_freq_factor, scaling.low_freq_factor);
+  }
+  if (scaling.original_context_length < 1 || scaling.original_context_length > INT32_MAX) {
+    return InvalidArgument("{}: rope_scaling original_max_position_embeddings is {}, the limit is 1 to {}",
+                           file, scaling.original_context_length, INT32_MAX);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status Validate(const ModelConfig& config, const std::string& file) {
+  const IntegerRange ranges[] = {
+      {"n_layers", config.n_layers, 1, 4096},
+      {"d_model", config.d_model, 1, int64_t{1} << 20},
+      {"d_ff", config.d_ff, 1, int64_t{1} << 24},
+      {"n_heads", config.n_heads, 1, 65536},
+      {"n_kv_heads", config.n_kv_heads, 1, config.n_heads},
+      {"d_head", config.d_head, 2, 65536},
+      {"n_vocab", config.n_vocab, 1, INT32_MAX},  // token ids are 32 bits wide
+      {"context_length", config.context_length, 1, INT32_MAX},
+      {"rope_dimensions", config.rope_dimensions, 2, config.d_head},
+  };
+  for (const IntegerRange& range : ranges) {
+    if (range.value < range.least || range.value > range.most) {
+      return InvalidArgument("{}: {} is {}, the limit is {} to {}", file, range.field, range.value,
+                             range.least, range.most);
+    }
+  }
+  if (config.n_heads % config.n_kv_heads != 0) {
+    return InvalidArgument("{}: n_heads is {}, the limit is a multiple of n_kv_heads, which is {}", file,
+                           config.n_heads, config.n_kv_heads);
+  }
+  if (config.d_head % 2 != 0) {
+    return InvalidArgument("{}: d_head is {}, the limit is an even number", file, config.d_head);
+  }
+  if (config.rope_dimensions % 2 != 0) {
+    return InvalidArgument("{}: rope_dimensions is {}, the limit is an even number", file,
+                           config.rope_dimensions);
+  }
+  TC_RETURN_IF_ERROR(CheckPositive(file, "norm_epsilon", config.norm_epsilon, 1.0));
+  TC_RETURN_IF_ERROR(CheckPositive(file, "rope_theta", config.rope_theta, 1e15));
+  TC_RETURN_IF_ERROR(ValidateScaling(config, file));
+  TC_RETURN_IF_ERROR(
+      CheckProduct(file, "n_heads x d_head x d_model", {config.n_heads, config.d_head, config.d_model}));
+  TC_RETURN_IF_ERROR(
+      CheckProduct(file, "n_layers x d_ff x d_model x 3", {config.n_layers, config.d_ff, config.d_model, 3}));
+  TC_RETURN_IF_ERROR(CheckProduct(file, "n_vocab x d_model", {config.n_vocab, config.d_model}));
+  return CheckProduct(file, "n_layers x context_length x n_kv_heads x d_head x 2 of the KV cache",
+                      {config.n_layers, config.context_length, config.n_kv_heads, config.d_head, 2});
+}
+
+}  // namespace thermocline

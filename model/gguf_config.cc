@@ -1,0 +1,127 @@
+// Reads the keys of GGUF's llama family.
+// SPDX-License-Identifier: Apache-2.0
+#include "model/gguf_config.h"
+
+#include "model/architecture.h"
+#include "model/printable.h"
+
+namespace thermocline {
+namespace {
+
+// Reads the keys that start with the architecture's name.
+class KeyReader {
+ public:
+  KeyReader(const GgufMetadata& metadata, std::string_view architecture)
+      : metadata_(metadata), prefix_(fmt::format("{}.", architecture)) {}
+
+  std::string Key(std::string_view name) const { return fmt::format("{}{}", prefix_, name); }
+  bool Has(std::string_view name) const { return metadata_.Has(Key(name)); }
+
+  absl::StatusOr<int64_t> Integer(std::string_view name) const {
+    TC_ASSIGN_OR_RETURN(const uint64_t value, metadata_.Uint(Key(name)));
+    if (value > static_cast<uint64_t>(INT64_MAX)) {
+      return InvalidArgument("{}: metadata key '{}' is {}, the limit is {}", metadata_.file(), Key(name),
+                             value, INT64_MAX);
+    }
+    return static_cast<int64_t>(value);
+  }
+  absl::StatusOr<int64_t> IntegerOr(std::string_view name, int64_t otherwise) const {
+    return Has(name) ? Integer(name) : otherwise;
+  }
+  absl::StatusOr<double> Float(std::string_view name) const { return metadata_.Float(Key(name)); }
+  absl::StatusOr<double> FloatOr(std::string_view name, double otherwise) const {
+    return Has(name) ? Float(name) : otherwise;
+  }
+  absl::StatusOr<std::string_view> String(std::string_view name) const { return metadata_.String(Key(name)); }
+
+ private:
+  const GgufMetadata& metadata_;
+  std::string prefix_;
+};
+
+absl::Status ReadHeads(const KeyReader& keys, const std::string& file, ModelConfig& config) {
+  TC_ASSIGN_OR_RETURN(config.n_heads, keys.Integer("attention.head_count"));
+  TC_ASSIGN_OR_RETURN(config.n_kv_heads, keys.IntegerOr("attention.head_count_kv", config.n_heads));
+  if (keys.Has("attention.key_length")) {
+    TC_ASSIGN_OR_RETURN(config.d_head, keys.Integer("attention.key_length"));
+  } else if (config.n_heads > 0) {
+    if (config.d_model % config.n_heads != 0) {
+      return InvalidArgument("{}: {} is {}, the limit is a divisor of the embedding length {}", file,
+                             keys.Key("attention.head_count"), config.n_heads, config.d_model);
+    }
+    config.d_head = config.d_model / config.n_heads;
+  }
+  TC_ASSIGN_OR_RETURN(const int64_t value_length, keys.IntegerOr("attention.value_length", config.d_head));
+  if (value_length != config.d_head) {
+    return InvalidArgument("{}: {} is {}, the limit is the key length {}", file,
+                           keys.Key("attention.value_length"), value_length, config.d_head);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadRope(const KeyReader& keys, const GgufFile& gguf, ModelConfig& config) {
+  TC_ASSIGN_OR_RETURN(config.rope_theta, keys.FloatOr("rope.freq_base", 10000.0));
+  TC_ASSIGN_OR_RETURN(config.rope_dimensions, keys.IntegerOr("rope.dimension_count", config.d_head));
+  config.rope_pairing = RopePairing::kInterleaved;
+  RopeScaling& scaling = config.rope_scaling;
+  std::string_view type =
+      keys.Has("rope.scaling.factor") || keys.Has("rope.scale_linear") ? "linear" : "none";
+  if (keys.Has("rope.scaling.type")) {
+    TC_ASSIGN_OR_RETURN(type, keys.String("rope.scaling.type"));
+  }
+  if (type == "linear") {
+    scaling.kind = RopeScaling::Kind::kLinear;
+    // "scale_linear" is the older name.
+    const bool old = !keys.Has("rope.scaling.factor") && keys.Has("rope.scale_linear");
+    TC_ASSIGN_OR_RETURN(scaling.factor, keys.Float(old ? "rope.scale_linear" : "rope.scaling.factor"));
+  } else if (type != "none") {
+    return Unimplemented("{}: {} is '{}', which is not supported; known are none, linear",
+                         gguf.metadata.file(), keys.Key("rope.scaling.type"), Printable(type));
+  }
+  constexpr std::string_view kDivisors = "rope_freqs.weight";
+  if (gguf.tensors.Contains(kDivisors)) {
+    TC_ASSIGN_OR_RETURN(scaling.frequency_divisors,
+                        gguf.tensors.Vector(kDivisors, config.rope_dimensions / 2));
+  }
+  return absl::OkStatus();
+}
+
+// The key where it is there, else the rows of the embedding.
+absl::StatusOr<int64_t> VocabularySize(const KeyReader& keys, const GgufFile& gguf) {
+  if (keys.Has("vocab_size")) return keys.Integer("vocab_size");
+  const TensorInfo* embedding = gguf.tensors.Find(GgufTensorNames().token_embedding);
+  if (embedding != nullptr) return embedding->shape.front();
+  return NotFound("{}: neither metadata key '{}' nor tensor '{}' is there to tell the vocabulary's size",
+                  gguf.metadata.file(), keys.Key("vocab_size"), GgufTensorNames().token_embedding);
+}
+
+}  // namespace
+
+absl::StatusOr<ModelConfig> ConfigFromGguf(const GgufFile& gguf, std::optional<Activation> activation) {
+  const std::string& file = gguf.metadata.file();
+  TC_ASSIGN_OR_RETURN(const std::string_view name, gguf.metadata.String("general.architecture"));
+  TC_ASSIGN_OR_RETURN(const Architecture architecture, FindArchitecture(name, file));
+  const KeyReader keys(gguf.metadata, architecture.name);
+  TC_ASSIGN_OR_RETURN(const int64_t n_experts, keys.IntegerOr("expert_count", 0));
+  if (n_experts != 0) {
+    return Unimplemented("{}: {} is {}, the limit is 0: mixtures of experts are not supported", file,
+                         keys.Key("expert_count"), n_experts);
+  }
+  ModelConfig config;
+  config.architecture = architecture.name;
+  config.activation = activation.value_or(architecture.activation);
+  config.gated = architecture.gated;
+  TC_ASSIGN_OR_RETURN(config.n_layers, keys.Integer("block_count"));
+  TC_ASSIGN_OR_RETURN(config.d_model, keys.Integer("embedding_length"));
+  TC_ASSIGN_OR_RETURN(config.d_ff, keys.Integer("feed_forward_length"));
+  TC_ASSIGN_OR_RETURN(config.context_length, keys.Integer("context_length"));
+  TC_ASSIGN_OR_RETURN(config.norm_epsilon, keys.Float("attention.layer_norm_rms_epsilon"));
+  TC_RETURN_IF_ERROR(ReadHeads(keys, file, config));
+  TC_RETURN_IF_ERROR(ReadRope(keys, gguf, config));
+  TC_ASSIGN_OR_RETURN(config.n_vocab, VocabularySize(keys, gguf));
+  config.tied_head = !gguf.tensors.Contains(GgufTensorNames().head);
+  TC_RETURN_IF_ERROR(Validate(config, file));
+  return config;
+}
+
+}  // namespace thermocline

@@ -1,0 +1,25 @@
+// safetensors reader: one file, or the shards that an index names.
+// SPDX-License-Identifier: Apache-2.0
+//
+// Nothing in a file is trusted: the header lies inside the file and below 100 MB, names are unique, and the
+// tensors cover the data exactly, without overlap or hole. Errors are one line: file, field, limit.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+
+#include "core/status.h"
+#include "model/tensor_table.h"
+
+namespace thermocline {
+
+// Adds the tensors of one file in memory; they borrow from `bytes`. F32, F16 and BF16 are readable; tensors
+// of other types are noted as unreadable. `file` is for messages.
+absl::Status ParseSafetensors(std::span<const std::byte> bytes, const std::string& file, TensorTable& table);
+
+// The tensors of `folder`: model.safetensors, else the shards of model.safetensors.index.json. NotFound where
+// there is neither, or a shard is missing.
+absl::StatusOr<TensorTable> OpenSafetensorsFolder(const std::string& folder);
+
+}  // namespace thermocline

@@ -1,0 +1,86 @@
+// Throughput of mat_mul and accumulate_rows by element type, for one token and for a batch, on one thread.
+// SPDX-License-Identifier: Apache-2.0
+//
+// `GB/s` counts the weight bytes a call reads, `GFLOP/s` two operations a weight and token. Matrices of one
+// token are larger than the last-level cache of most machines, so that GB/s is memory speed where arithmetic
+// allows.
+#include <benchmark/benchmark.h>
+
+#include <string>
+
+#include "kernels_cpu/kernel_table.h"
+#include "tests/support/reference_data.h"
+
+namespace thermocline {
+namespace {
+
+using reference::FloatMatrix;
+using reference::RandomWeights;
+
+void Report(benchmark::State& state, const WeightView& w, double share_of_rows, int64_t tokens) {
+  const double rows = static_cast<double>(w.rows) * share_of_rows;
+  state.counters["GB/s"] = benchmark::Counter(rows * static_cast<double>(w.row_stride_bytes) / 1e9,
+                                              benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["GFLOP/s"] =
+      benchmark::Counter(2.0 * rows * static_cast<double>(w.cols) * static_cast<double>(tokens) / 1e9,
+                         benchmark::Counter::kIsIterationInvariantRate);
+}
+
+void MatMul(benchmark::State& state, const KernelTable* kernels, ElementType type, int64_t rows, int64_t cols,
+            int64_t tokens) {
+  const RandomWeights w(type, rows, cols, 1);
+  const FloatMatrix x = FloatMatrix::Random(tokens, cols, 2);
+  FloatMatrix y = FloatMatrix::Poisoned(tokens, rows);
+  for (auto _ : state) {
+    kernels->mat_mul(w.view(), x.view(), y.view());
+    benchmark::DoNotOptimize(y.view().data);
+  }
+  Report(state, w.view(), 1.0, tokens);
+}
+
+// One neuron in `period` is active.
+void AccumulateRows(benchmark::State& state, const KernelTable* kernels, ElementType type, int64_t rows,
+                    int64_t cols, int64_t tokens, int64_t period) {
+  const RandomWeights w(type, rows, cols, 1);
+  FloatMatrix h = FloatMatrix::Random(tokens, rows, 2);
+  for (int64_t t = 0; t < tokens; ++t)
+    for (int64_t i = 0; i < rows; ++i)
+      if (i % period != 0) h.view().row_data(t)[i] = 0.0f;
+  FloatMatrix y = FloatMatrix::Random(tokens, cols, 3);
+  for (auto _ : state) {
+    kernels->accumulate_rows(w.view(), h.view(), 0, cols, y.view());
+    benchmark::DoNotOptimize(y.view().data);
+  }
+  Report(state, w.view(), 1.0 / static_cast<double>(period), tokens);
+}
+
+void RegisterAll() {
+  for (const std::string_view isa : AvailableIsas()) {
+    const KernelTable* kernels = KernelsFor(isa).value();
+    for (const ElementTypeInfo& type : AllElementTypes()) {
+      const std::string suffix = std::string(isa) + "/" + std::string(type.name);
+      const auto add = [&](const std::string& name, auto function, auto... arguments) {
+        benchmark::RegisterBenchmark((name + "/" + suffix).c_str(), function, kernels, type.type,
+                                     arguments...)
+            ->Unit(benchmark::kMicrosecond);
+      };
+      add("mat_mul_1", MatMul, 32768, 2048, 1);
+      add("mat_mul_8", MatMul, 2048, 2048, 8);
+      add("mat_mul_64", MatMul, 1024, 2048, 64);
+      add("accumulate_rows_1", AccumulateRows, 32768, 2048, 1, 1);
+      add("accumulate_rows_1_sparse", AccumulateRows, 65536, 2048, 1, 10);
+      add("accumulate_rows_64", AccumulateRows, 1024, 2048, 64, 1);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace thermocline
+
+int main(int argc, char** argv) {
+  thermocline::RegisterAll();
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}
