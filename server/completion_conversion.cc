@@ -16,10 +16,6 @@ constexpr int64_t kMaxTimeLimitSeconds = 30 * 24 * 3600;
 constexpr int32_t kNanosPerSecond = 1'000'000'000;
 constexpr int64_t kNanosPerMilli = 1'000'000;
 
-std::string_view MessageOf(const absl::Status& status) {
-  return {status.message().data(), status.message().size()};
-}
-
 absl::StatusOr<std::chrono::milliseconds> ToTimeLimit(const google::protobuf::Duration& duration) {
   const int64_t seconds = duration.seconds();
   const int32_t nanos = duration.nanos();

@@ -21,6 +21,8 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
+constexpr int64_t kLeastMessageBytes = 1 << 10;
+constexpr int64_t kMostMessageBytes = 1 << 30;
 constexpr milliseconds kOneDay = std::chrono::hours(24);
 // For the statuses of completions that the shutdown timeout cut short to reach their clients.
 constexpr milliseconds kLastWords{1'000};
@@ -32,26 +34,27 @@ constexpr const char* kOtherServices[] = {"grpc.health.v1.Health",
 absl::StatusOr<std::string> HostOf(const std::string& listen) {
   const size_t colon = listen.rfind(':');
   if (colon == std::string::npos || colon == 0) {
-    return InvalidArgument("listen: \"{}\" is not HOST:PORT", listen);
+    return FieldError("listen", fmt::format("\"{}\" is not HOST:PORT", listen));
   }
   const std::string host = listen.substr(0, colon);
   const std::string_view port = std::string_view(listen).substr(colon + 1);
   const bool bracketed = host.front() == '[' && host.back() == ']';
   if (host.find(':') != std::string::npos && !bracketed) {
-    return InvalidArgument("listen: the IPv6 address of \"{}\" must stand in brackets", listen);
+    return FieldError("listen", fmt::format("the IPv6 address of \"{}\" must stand in brackets", listen));
   }
   uint16_t number = 0;
   const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), number);
   if (error != std::errc() || end != port.data() + port.size()) {
-    return InvalidArgument("listen: port \"{}\" of \"{}\" is not a number in [0, 65535]", port, listen);
+    return FieldError("listen",
+                      fmt::format("port \"{}\" of \"{}\" is not a number in [0, 65535]", port, listen));
   }
   return host;
 }
 
 absl::Status CheckMillis(const char* option, milliseconds value, milliseconds least) {
   if (value >= least && value <= kOneDay) return absl::OkStatus();
-  return InvalidArgument("{}: {} ms is not in [{}, {}] ms", option, value.count(), least.count(),
-                         kOneDay.count());
+  return FieldError(option, fmt::format("is {} ms, allowed are [{}, {}] ms", value.count(), least.count(),
+                                        kOneDay.count()));
 }
 
 // gRPC keeps both choices in globals that every later server of the process follows.
@@ -67,8 +70,9 @@ void EnableHealthAndReflection() {
 
 absl::Status CompletionServerOptions::Validate() const {
   TC_RETURN_IF_ERROR(HostOf(listen).status());
-  if (max_message_bytes < 1024 || max_message_bytes > (int64_t{1} << 30)) {
-    return InvalidArgument("max_message_bytes: {} is not in [1024, {}]", max_message_bytes, int64_t{1} << 30);
+  if (max_message_bytes < kLeastMessageBytes || max_message_bytes > kMostMessageBytes) {
+    return FieldError("max_message_bytes", fmt::format("is {}, allowed are [{}, {}]", max_message_bytes,
+                                                       kLeastMessageBytes, kMostMessageBytes));
   }
   TC_RETURN_IF_ERROR(CheckMillis("min_client_ping_interval", min_client_ping_interval, milliseconds(1)));
   TC_RETURN_IF_ERROR(CheckMillis("keepalive_interval", keepalive_interval, milliseconds(1000)));

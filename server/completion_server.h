@@ -41,7 +41,7 @@ struct CompletionServerOptions {
   // What Shutdown() gives the running completions to finish; 0 to 24 hours.
   std::chrono::milliseconds shutdown_timeout{30'000};
 
-  // InvalidArgument that names the option, its value and the limit.
+  // A FieldError that names the option, its value and the limit.
   absl::Status Validate() const;
 };
 

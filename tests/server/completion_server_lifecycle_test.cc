@@ -13,7 +13,8 @@ namespace {
 using std::chrono::milliseconds;
 using ::testing::SizeIs;
 
-constexpr milliseconds kShortDeadline{200};
+// Long enough for a call to reach a busy machine's server, which it must before it can end there.
+constexpr milliseconds kShortDeadline{500};
 
 // Where a completion is when its client goes away. The puppet takes 16 tokens of the prompt a call.
 struct Phase {
@@ -55,13 +56,16 @@ TEST_P(EarlyEndTest, CancelEndsTheCompletionWithinAStep) {
 
 TEST_P(EarlyEndTest, DeadlineEndsTheCompletionWithinAStep) {
   TestServer server;
-  server.runner.HoldAt(HeldCall());
+  ExpectServes(server);  // the connection stands before the clock runs
+  const int64_t held_call = server.runner.forward_calls() + HeldCall();
+  server.runner.HoldAt(held_call);
   BackgroundCall call(server, Request(), Kind(), kShortDeadline);
-  EXPECT_EQ(call.Wait().status.error_code(), grpc::DEADLINE_EXCEEDED);
   server.runner.WaitUntilHeld();
+  EXPECT_EQ(call.Wait().status.error_code(), grpc::DEADLINE_EXCEEDED);
+  ASSERT_TRUE(Eventually([&] { return server.server->stats().cancelled_calls == 1; }));
   server.runner.Release();
   ASSERT_TRUE(server.WaitUntilIdle());
-  EXPECT_EQ(server.runner.forward_calls(), HeldCall());
+  EXPECT_EQ(server.runner.forward_calls(), held_call);
   ExpectServes(server);
 }
 
