@@ -30,6 +30,6 @@ int main(int argc, char** argv) {
     return thermocline::kExitUsage;
   }
   const absl::Status status = command.action();
-  if (!status.ok()) fmt::print(stderr, "thermocline: {}\n", MessageOf(status));
+  if (!status.ok()) fmt::print(stderr, "thermocline: {}\n", thermocline::MessageOf(status));
   return thermocline::ExitCodeOf(status);
 }
