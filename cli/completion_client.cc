@@ -1,0 +1,131 @@
+// A completion from a server: the client's side of StreamComplete.
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/completion_client.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <memory>
+#include <utility>
+
+#include "server/grpc_status.h"
+#include "thermocline/v1/completion.grpc.pb.h"
+
+namespace thermocline {
+namespace {
+
+void FillSampling(const SamplingOptions& sampling, v1::SamplingOptions& message) {
+  message.set_temperature(sampling.temperature);
+  message.set_top_k(sampling.top_k);
+  message.set_top_p(sampling.top_p);
+  message.set_min_p(sampling.min_p);
+  message.set_repetition_penalty(sampling.repetition_penalty);
+  message.set_presence_penalty(sampling.presence_penalty);
+  message.set_frequency_penalty(sampling.frequency_penalty);
+  for (const auto& [token, bias] : sampling.logit_bias) (*message.mutable_logit_bias())[token] = bias;
+  if (sampling.seed) message.set_seed(*sampling.seed);
+}
+
+void FillStopping(const StoppingOptions& stopping, v1::StoppingOptions& message) {
+  if (stopping.max_tokens) message.set_max_tokens(*stopping.max_tokens);
+  message.set_min_tokens(stopping.min_tokens);
+  for (const std::string& stop : stopping.stop) message.add_stop(stop);
+  message.set_include_stop(stopping.include_stop);
+  message.set_ignore_eos(stopping.ignore_eos);
+  if (stopping.time_limit) {
+    const auto milliseconds = stopping.time_limit->count();
+    message.mutable_time_limit()->set_seconds(milliseconds / 1000);
+    message.mutable_time_limit()->set_nanos(static_cast<int32_t>(milliseconds % 1000) * 1'000'000);
+  }
+}
+
+v1::StreamCompleteRequest ToMessage(const RemoteCompletion& completion) {
+  const CompletionRequest& options = completion.options;
+  v1::StreamCompleteRequest message;
+  message.set_text(completion.prompt);
+  message.set_parse_special(completion.parse_special);
+  FillSampling(options.sampling, *message.mutable_sampling());
+  FillStopping(options.stopping, *message.mutable_stopping());
+  message.mutable_output()->set_echo(options.echo);
+  message.mutable_output()->set_logprobs(options.logprobs);
+  message.mutable_output()->set_top_logprobs(options.top_logprobs);
+  return message;
+}
+
+CompletionDelta FromMessage(v1::CompletionDelta& message) {
+  CompletionDelta delta;
+  delta.text = std::move(*message.mutable_text());
+  delta.token_ids.assign(message.token_ids().begin(), message.token_ids().end());
+  for (const v1::TokenLogprob& token : message.logprobs()) {
+    TokenLogprob& logprob = delta.logprobs.emplace_back();
+    logprob.id = token.token_id();
+    logprob.logprob = token.logprob();
+    for (const v1::TopLogprob& top : token.top()) logprob.top.emplace_back(top.token_id(), top.logprob());
+  }
+  return delta;
+}
+
+absl::StatusOr<FinishReason> FromMessage(v1::FinishReason reason) {
+  switch (reason) {
+    case v1::FINISH_REASON_END_TOKEN:
+      return FinishReason::kEndToken;
+    case v1::FINISH_REASON_STOP_STRING:
+      return FinishReason::kStopString;
+    case v1::FINISH_REASON_LENGTH:
+      return FinishReason::kLength;
+    case v1::FINISH_REASON_TIME_LIMIT:
+      return FinishReason::kTimeLimit;
+    case v1::FINISH_REASON_ERROR:
+      return FinishReason::kError;
+    default:
+      return Internal("finish reason {} is not known", static_cast<int>(reason));
+  }
+}
+
+absl::StatusOr<CompletionSummary> FromMessage(const v1::CompletionSummary& message) {
+  CompletionSummary summary;
+  TC_ASSIGN_OR_RETURN(summary.finish_reason, FromMessage(message.finish_reason()));
+  summary.matched_stop = message.matched_stop();
+  summary.prompt_tokens = message.usage().prompt_tokens();
+  summary.completion_tokens = message.usage().completion_tokens();
+  summary.seed = message.seed();
+  const v1::Timings& timings = message.timings();
+  summary.timings = {.queue_ms = timings.queue_ms(),
+                     .prefill_ms = timings.prefill_ms(),
+                     .time_to_first_token_ms = timings.time_to_first_token_ms(),
+                     .decode_ms = timings.decode_ms(),
+                     .inter_token_p50_ms = timings.inter_token_p50_ms(),
+                     .inter_token_p99_ms = timings.inter_token_p99_ms()};
+  return summary;
+}
+
+absl::StatusOr<CompletionSummary> Call(const RemoteCompletion& completion,
+                                       absl::FunctionRef<void(CompletionDelta)> on_delta) {
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(-1);
+  const auto stub = v1::CompletionService::NewStub(
+      grpc::CreateCustomChannel(completion.server, grpc::InsecureChannelCredentials(), arguments));
+  grpc::ClientContext context;
+  if (completion.timeout) context.set_deadline(std::chrono::system_clock::now() + *completion.timeout);
+
+  const auto reader = stub->StreamComplete(&context, ToMessage(completion));
+  std::optional<absl::StatusOr<CompletionSummary>> summary;
+  for (v1::StreamCompleteResponse response; reader->Read(&response);) {
+    if (response.has_delta()) on_delta(FromMessage(*response.mutable_delta()));
+    if (response.has_summary()) summary = FromMessage(response.summary());
+  }
+  TC_RETURN_IF_ERROR(FromGrpcStatus(reader->Finish()));
+  if (!summary) return Internal("the stream ended without a summary");
+  return *std::move(summary);
+}
+
+}  // namespace
+
+absl::StatusOr<CompletionSummary> CompleteRemotely(const RemoteCompletion& completion,
+                                                   absl::FunctionRef<void(CompletionDelta)> on_delta) {
+  absl::StatusOr<CompletionSummary> summary = Call(completion, on_delta);
+  if (summary.ok()) return summary;
+  return absl::Status(summary.status().code(),
+                      fmt::format("{}: {}", completion.server, MessageOf(summary.status())));
+}
+
+}  // namespace thermocline

@@ -1,0 +1,103 @@
+// thermocline serve: the gRPC server, until SIGINT or SIGTERM.
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <utility>
+
+#include "cli/commands.h"
+#include "cli/duration_flag.h"
+#include "cli/load_model.h"
+#include "cli/stop_signals.h"
+#include "scheduler/scheduler.h"
+#include "server/completion_server.h"
+#include "server/grpc_log.h"
+
+namespace thermocline {
+namespace {
+
+struct Flags {
+  ModelFlags model;
+  SchedulerOptions scheduler;
+  CompletionServerOptions server;
+  int64_t shutdown_timeout_ms = CompletionServerOptions().shutdown_timeout.count();
+};
+
+// Names of the tensors' element types, those with most bytes first.
+std::vector<std::string> TypesByBytes(const TensorTable& tensors) {
+  std::map<std::string, size_t> bytes;
+  for (const TensorInfo& tensor : tensors.tensors())
+    bytes[std::string(NameOf(tensor.type))] += tensor.bytes.size();
+  std::vector<std::pair<std::string, size_t>> sorted(bytes.begin(), bytes.end());
+  std::ranges::stable_sort(sorted, std::ranges::greater(), &std::pair<std::string, size_t>::second);
+  std::vector<std::string> types;
+  for (auto& [type, size] : sorted) types.push_back(std::move(type));
+  return types;
+}
+
+ServedModel Describe(const Checkpoint& checkpoint) {
+  const ModelConfig& config = checkpoint.config;
+  // A folder may be given with a slash at its end.
+  const std::filesystem::path path = std::filesystem::path(checkpoint.path).lexically_normal();
+  return {.name = path.has_filename() ? path.filename().string() : path.parent_path().filename().string(),
+          .architecture = config.architecture,
+          .activation = std::string(NameOf(config.activation)),
+          .gated = config.gated,
+          .n_layers = config.n_layers,
+          .d_model = config.d_model,
+          .d_ff = config.d_ff,
+          .n_heads = config.n_heads,
+          .n_kv_heads = config.n_kv_heads,
+          .d_head = config.d_head,
+          .weight_types = TypesByBytes(checkpoint.tensors),
+          .weight_bytes = checkpoint.total_bytes()};
+}
+
+absl::Status Serve(const Flags& flags) {
+  if (flags.scheduler.max_queued_requests < 1) {
+    return FieldError("--max-queued",
+                      fmt::format("is {}, at least 1 is needed", flags.scheduler.max_queued_requests));
+  }
+  CompletionServerOptions options = flags.server;
+  options.shutdown_timeout = std::chrono::milliseconds(flags.shutdown_timeout_ms);
+  TC_RETURN_IF_ERROR(options.Validate());  // before the model is loaded, which takes time
+
+  StopSignals stop;
+  SendGrpcLogToSpdlog();
+  TC_ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model, LoadModel(flags.model));
+  const Tokenizer& tokenizer = *model->checkpoint.tokenizer;
+  Scheduler scheduler(*model->runner, tokenizer, flags.scheduler);
+  TC_ASSIGN_OR_RETURN(const std::unique_ptr<CompletionServer> server,
+                      CompletionServer::Start(scheduler, tokenizer, Describe(model->checkpoint), options));
+  stop.Arm();
+  fmt::print(stderr, "thermocline: listening on {}\n", server->address());
+  stop.Wait();
+  fmt::print(stderr, "thermocline: draining, for at most {} ms; a second signal ends at once\n",
+             flags.shutdown_timeout_ms);
+  const bool clean = server->Shutdown();
+  fmt::print(stderr, "thermocline: stopped{}\n", clean ? "" : "; completions that still ran were cut short");
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddServeCommand(CLI::App& program, Command& command) {
+  CLI::App* serve = program.add_subcommand("serve", "Serve a model over gRPC until SIGINT or SIGTERM");
+  auto flags = std::make_shared<Flags>();
+  AddModelFlags(*serve, flags->model);
+  serve->add_option("--listen", flags->server.listen, "HOST:PORT; port 0 takes any free one")
+      ->capture_default_str();
+  serve
+      ->add_option("--max-queued", flags->scheduler.max_queued_requests,
+                   "requests that may wait besides the one that runs; more are refused")
+      ->capture_default_str();
+  serve
+      ->add_option("--shutdown-timeout", flags->shutdown_timeout_ms,
+                   "what running completions get to finish after a signal, such as 30s or 500ms")
+      ->transform(InMilliseconds())
+      ->default_str("30s");
+  serve->callback([flags, &command] { command.action = [flags] { return Serve(*flags); }; });
+}
+
+}  // namespace thermocline

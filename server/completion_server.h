@@ -1,0 +1,81 @@
+// CompletionServer: the gRPC server over a scheduler, with health, reflection and drain.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/status.h"
+#include "model/tokenizer.h"
+#include "scheduler/scheduler.h"
+
+namespace thermocline {
+
+// What GetModel says, besides what the scheduler and the tokenizer know.
+struct ServedModel {
+  std::string name;          // of the file or folder
+  std::string architecture;  // "llama"
+  std::string activation;    // "relu"
+  bool gated = true;
+  int64_t n_layers = 0;
+  int64_t d_model = 0;
+  int64_t d_ff = 0;
+  int64_t n_heads = 0;
+  int64_t n_kv_heads = 0;
+  int64_t d_head = 0;
+  std::vector<std::string> weight_types;  // most bytes first
+  int64_t weight_bytes = 0;
+};
+
+struct CompletionServerOptions {
+  std::string listen = "127.0.0.1:50051";  // HOST:PORT, [IPV6]:PORT; port 0 takes any free one
+  int64_t max_message_bytes = 16 << 20;    // of one request; 1 KiB to 1 GiB
+  // Pings of clients are tolerated at this interval; a client that pings much more often is disconnected.
+  std::chrono::milliseconds min_client_ping_interval{5'000};
+  // A silent client is pinged at this interval, and its calls are cancelled when it does not answer.
+  std::chrono::milliseconds keepalive_interval{30'000};
+  std::chrono::milliseconds keepalive_timeout{10'000};
+  // What Shutdown() gives the running completions to finish; 0 to 24 hours.
+  std::chrono::milliseconds shutdown_timeout{30'000};
+
+  // A FieldError that names the option, its value and the limit.
+  absl::Status Validate() const;
+};
+
+struct CompletionServerStats {
+  int64_t active_calls = 0;      // completions that gRPC or the scheduler still works on
+  uint64_t cancelled_calls = 0;  // completions whose end the client, its deadline or its connection caused
+};
+
+// Safe to use from several threads.
+class CompletionServer {
+ public:
+  // Serves as soon as it returns. FailedPrecondition naming the address when it cannot be listened on. The
+  // scheduler and the tokenizer must outlive the server.
+  static absl::StatusOr<std::unique_ptr<CompletionServer>> Start(Scheduler& scheduler,
+                                                                 const Tokenizer& tokenizer,
+                                                                 ServedModel model,
+                                                                 const CompletionServerOptions& options);
+  // Shuts down without waiting for running completions, unless Shutdown() was called.
+  ~CompletionServer();
+
+  int port() const;
+  // HOST:PORT with the port that was taken.
+  std::string address() const;
+  CompletionServerStats stats() const;
+
+  // Drains the server and its scheduler, then stops both for good: health says NOT_SERVING and new calls are
+  // refused with UNAVAILABLE at once; running completions may finish within the shutdown timeout, and end
+  // with UNAVAILABLE after it. True when none was cut short. Later calls return the same.
+  bool Shutdown();
+
+ private:
+  struct Impl;
+  explicit CompletionServer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace thermocline

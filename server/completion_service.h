@@ -1,0 +1,72 @@
+// CompletionService: the calls of thermocline.v1.CompletionService, each handed to the scheduler.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+
+#include "core/status.h"
+#include "model/tokenizer.h"
+#include "scheduler/scheduler.h"
+#include "server/completion_server.h"
+#include "thermocline/v1/completion.grpc.pb.h"
+
+namespace thermocline {
+
+// Counts completions from their handler until nobody holds them any more. Shared with them, so that the last
+// one may outlive the service.
+class CallCounter {
+ public:
+  void Begin();
+  void End();
+  void CountCancelled();
+  // Whether no call was active before the time was up.
+  bool WaitIdle(std::chrono::steady_clock::time_point until);
+  void WaitIdle();
+  CompletionServerStats stats() const;
+
+ private:
+  mutable std::mutex mutex_;
+  std::condition_variable idle_;
+  CompletionServerStats stats_;  // guarded by mutex_
+};
+
+class CompletionService final : public v1::CompletionService::CallbackService {
+ public:
+  CompletionService(Scheduler& scheduler, const Tokenizer& tokenizer, const ServedModel& model);
+
+  grpc::ServerUnaryReactor* Complete(grpc::CallbackServerContext* context, const v1::CompleteRequest* request,
+                                     v1::CompleteResponse* response) override;
+  grpc::ServerWriteReactor<v1::StreamCompleteResponse>* StreamComplete(
+      grpc::CallbackServerContext* context, const v1::StreamCompleteRequest* request) override;
+  grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context, const v1::TokenizeRequest* request,
+                                     v1::TokenizeResponse* response) override;
+  grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* context,
+                                       const v1::DetokenizeRequest* request,
+                                       v1::DetokenizeResponse* response) override;
+  grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* context, const v1::GetModelRequest* request,
+                                     v1::GetModelResponse* response) override;
+
+  // Every new call is refused with Unavailable from now on.
+  void RefuseNewCalls() { draining_ = true; }
+  CallCounter& calls() { return *calls_; }
+
+ private:
+  absl::Status Admit() const;
+  // Puts the result into the response, or its status into the call's.
+  template <typename Request, typename Response>
+  grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const Request& request,
+                                   Response* response,
+                                   absl::StatusOr<Response> (*answer)(const Request&, const Tokenizer&));
+
+  Scheduler& scheduler_;
+  const Tokenizer& tokenizer_;
+  const v1::GetModelResponse model_;
+  const std::shared_ptr<CallCounter> calls_ = std::make_shared<CallCounter>();
+  std::atomic<bool> draining_ = false;
+};
+
+}  // namespace thermocline
