@@ -1,5 +1,5 @@
-// Valid GGUF files: versions, value types, tensor types, alignment, split files, and a file of another
-// writer. SPDX-License-Identifier: Apache-2.0
+// Valid GGUF files: versions, value types, tensor types, alignment, split files, and a file of another writer.
+// SPDX-License-Identifier: Apache-2.0
 #include "model/gguf_file.h"
 
 #include <gtest/gtest.h>

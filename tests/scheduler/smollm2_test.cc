@@ -1,6 +1,5 @@
-// A real model, SmolLM2-135M-Instruct (GGUF, Q4_1), against an independent numpy implementation
-// (tests/support/golden/make_smollm2_golden.py). Needs THERMOCLINE_TEST_MODELS
-// (scripts/fetch-test-models.sh). SPDX-License-Identifier: Apache-2.0
+// SmolLM2-135M-Instruct against a numpy implementation (tests/support/golden/make_smollm2_golden.py).
+// SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 
 #include <cstdlib>
