@@ -155,10 +155,18 @@ TEST(Checkpoint, OpensTheDemoModel) {
             ElementType::kF16);
 }
 
-TEST(Checkpoint, OpensSmolLm2) {
+// Empty where the folder of fetched models is not given or lacks the file.
+std::string FetchedModel(const std::string& name) {
   const char* folder = std::getenv("THERMOCLINE_TEST_MODELS");
-  if (folder == nullptr) GTEST_SKIP() << "THERMOCLINE_TEST_MODELS is not set (scripts/fetch-test-models.sh)";
-  const auto checkpoint = Open(std::string(folder) + "/SmolLM2-135M-Instruct.Q4_1.gguf");
+  if (folder == nullptr) return "";
+  const std::string path = std::string(folder) + "/" + name;
+  return std::filesystem::exists(path) ? path : "";
+}
+
+TEST(Checkpoint, OpensSmolLm2) {
+  const std::string path = FetchedModel("SmolLM2-135M-Instruct.Q4_1.gguf");
+  if (path.empty()) GTEST_SKIP() << "THERMOCLINE_TEST_MODELS does not hold it (scripts/fetch-test-models.sh)";
+  const auto checkpoint = Open(path);
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
   // As the gguf package's reader lists them.
   const ModelConfig& config = checkpoint->config;
@@ -181,6 +189,13 @@ TEST(Checkpoint, OpensSmolLm2) {
   EXPECT_EQ(checkpoint->tensors.Matrix("blk.29.ffn_down.weight", 576, 1536)->type, ElementType::kQ4_1);
   // As sha256sum prints it.
   EXPECT_EQ(checkpoint->Sha256(), "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53");
+}
+
+// A file with Q4_K, Q6_K and other types: the reader takes it, the configuration names the architecture.
+TEST(Checkpoint, RefusesGemma3ByName) {
+  const std::string path = FetchedModel("gemma-3-270m-q4_k_m.gguf");
+  if (path.empty()) GTEST_SKIP() << "THERMOCLINE_TEST_MODELS does not hold it (scripts/fetch-test-models.sh)";
+  ExpectRefusal(Open(path).status(), {path, "architecture 'gemma3' is not supported", "known are llama"});
 }
 
 }  // namespace
