@@ -95,8 +95,8 @@ def byte_alphabet():
     return {**{b: chr(b) for b in kept}, **{b: chr(256 + i) for i, b in enumerate(others)}}
 
 
-def corpus():
-    return (ROOT / "models/demo/valid.txt").read_text().splitlines(keepends=True)[:1200] + MULTILINGUAL * 20
+def corpus(languages=MULTILINGUAL):
+    return (ROOT / "models/demo/valid.txt").read_text().splitlines(keepends=True)[:1200] + languages * 20
 
 
 def train_byte_level(pattern, size, extra=()):
@@ -148,7 +148,8 @@ def sentencepiece_form(size):
     """A BPE with byte fallback as Llama 2's tokenizer.json holds it, in both ways to put the first space."""
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer = pre_tokenizers.Metaspace()
-    trained.train_from_iterator(corpus(), trainers.BpeTrainer(vocab_size=size, limit_alphabet=250, show_progress=False))
+    # Scripts that the training never sees are what byte fallback is for.
+    trained.train_from_iterator(corpus(MULTILINGUAL[:3]), trainers.BpeTrainer(vocab_size=size, show_progress=False))
     model = json.loads(trained.to_str())["model"]
     names = ["<unk>", "<s>", "</s>"] + [f"<0x{b:02X}>" for b in range(256)]
     vocab = {text: i for i, text in enumerate(names + sorted(model["vocab"], key=model["vocab"].get))}
@@ -183,7 +184,7 @@ def sentencepiece_extras():
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter([line.strip() for line in corpus() if line.strip()]), model_writer=stream, model_type="bpe",
         vocab_size=900, byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=True,
-        character_coverage=0.98, user_defined_symbols=["<sep>", "hello world", "lo w", "1"], control_symbols=["<ctl>"],
+        character_coverage=0.98, user_defined_symbols=["<sep>", "hello▁world", "lo w", "1"], control_symbols=["<ctl>"],
         num_threads=1, minloglevel=2)
     proto = sentencepiece_model_pb2.ModelProto()
     proto.ParseFromString(stream.getvalue())
