@@ -48,19 +48,23 @@ std::string CollapseSpaces(std::string_view text) {
 
 class SentencePieceBpe final : public TokenizerBase {
  public:
-  SentencePieceBpe(Vocabulary checked, std::vector<std::string> token_bytes, DummyPrefix dummy_prefix,
-                   bool remove_extra_whitespaces, std::vector<uint32_t> ranks,
+  SentencePieceBpe(Vocabulary checked, std::vector<std::string> token_bytes,
+                   const SentencePieceOptions& options, std::vector<uint32_t> ranks,
                    std::optional<MergeTable> merges)
       : TokenizerBase(std::move(checked), std::move(token_bytes)),
-        dummy_prefix_(dummy_prefix),
-        remove_extra_whitespaces_(remove_extra_whitespaces),
+        dummy_prefix_(options.dummy_prefix),
+        remove_extra_whitespaces_(options.remove_extra_whitespaces),
         ranks_(std::move(ranks)),
         merges_(std::move(merges)) {
     byte_tokens_.fill(kNoToken);
     for (size_t i = 0; i < bytes().size(); ++i) {
       const auto id = static_cast<TokenId>(i);
       const std::string& spelling = bytes()[i];
-      switch (vocabulary().types[i]) {
+      const TokenType type = vocabulary().types[i];
+      const bool plain_space = vocabulary().texts[i].find(' ') != std::string::npos;
+      if (plain_space && !(options.user_defined_with_plain_spaces && type == TokenType::kUserDefined))
+        continue;
+      switch (type) {
         case TokenType::kByte: {
           TokenId& token = byte_tokens_[static_cast<uint8_t>(spelling.front())];
           if (token == kNoToken) token = id;
@@ -237,9 +241,8 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> CreateSentencePieceBpe(Vocabulary voc
   } else {
     TC_ASSIGN_OR_RETURN(merges, MergeTable::Create(options.merges, vocabulary));
   }
-  return std::make_unique<SentencePieceBpe>(std::move(vocabulary), std::move(bytes), options.dummy_prefix,
-                                            options.remove_extra_whitespaces, std::move(ranks),
-                                            std::move(merges));
+  return std::make_unique<SentencePieceBpe>(std::move(vocabulary), std::move(bytes), options,
+                                            std::move(ranks), std::move(merges));
 }
 
 }  // namespace thermocline
