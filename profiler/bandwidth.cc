@@ -30,17 +30,6 @@ uint64_t Sum(std::span<const uint64_t> words) {
 
 }  // namespace
 
-double Samples::median() const {
-  if (values.empty()) return 0;
-  std::vector<double> sorted = values;
-  std::ranges::sort(sorted);
-  const size_t middle = sorted.size() / 2;
-  return sorted.size() % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
-}
-
-double Samples::min() const { return values.empty() ? 0 : *std::ranges::min_element(values); }
-double Samples::max() const { return values.empty() ? 0 : *std::ranges::max_element(values); }
-
 absl::StatusOr<Samples> MeasureReadBandwidth(const ThreadTeam& team, const BandwidthOptions& options) {
   int64_t bytes = options.working_set_bytes;
   if (bytes == 0) bytes = std::max(kLeastWorkingSetBytes, 4 * ReadCpuInfo().last_level_cache_bytes);

@@ -3,20 +3,12 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
+#include "core/samples.h"
 #include "core/status.h"
 #include "core/thread_team.h"
 
 namespace thermocline {
-
-// Several measurements of one quantity, with their spread.
-struct Samples {
-  std::vector<double> values;  // in the order measured
-  double median() const;       // 0 when empty; of an even number the mean of the middle two
-  double min() const;
-  double max() const;
-};
 
 struct BandwidthOptions {
   int64_t working_set_bytes = 0;  // 0: four times the last-level cache, at least 256 MiB

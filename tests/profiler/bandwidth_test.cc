@@ -7,14 +7,6 @@
 namespace thermocline {
 namespace {
 
-TEST(Samples, MedianMinMax) {
-  EXPECT_EQ((Samples{{3, 1, 2}}.median()), 2);
-  EXPECT_EQ((Samples{{4, 1, 2, 3}}.median()), 2.5);
-  EXPECT_EQ((Samples{{4, 1, 2, 3}}.min()), 1);
-  EXPECT_EQ((Samples{{4, 1, 2, 3}}.max()), 4);
-  EXPECT_EQ(Samples{}.median(), 0);
-}
-
 TEST(MeasureReadBandwidth, GivesAsManyPositiveSamplesAsAsked) {
   auto team = *ThreadTeam::Create(2);
   const Samples samples = *MeasureReadBandwidth(*team, {.working_set_bytes = 8 << 20, .repetitions = 3});

@@ -1,0 +1,65 @@
+// ActivationProfile: how often each neuron was active, and its file profile.pb.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/status.h"
+
+namespace thermocline {
+
+struct NeuronCounts {
+  std::vector<uint64_t> active;       // (d_ff), tokens for which the neuron was active
+  std::vector<double> magnitude_sum;  // (d_ff), sum of the activation's magnitude over those tokens
+};
+
+struct LayerActivations {
+  NeuronCounts profiled;
+  NeuronCounts held_out;
+};
+
+struct CorpusPosition {
+  std::string file;  // name without folders
+  int64_t size_bytes = 0;
+  int64_t consumed_bytes = 0;
+  int64_t windows = 0;
+};
+
+struct ActivationProfile {
+  std::string model_sha256;
+  std::string architecture;
+  std::string activation;
+  double threshold = 0;  // active: |activation| > threshold
+  int64_t d_model = 0;
+  int64_t d_ff = 0;
+  int64_t profiled_tokens = 0;
+  int64_t held_out_tokens = 0;
+  std::vector<LayerActivations> layers;  // index is the layer's number
+  CorpusPosition corpus;
+
+  // Empty counts of the given shape.
+  void Resize(int64_t n_layers, int64_t d_ff_per_layer);
+};
+
+// Whom a profile or plan must belong to; a mismatch is refused naming both sides.
+struct ModelIdentity {
+  std::string sha256;
+  int64_t n_layers = 0;
+  int64_t d_model = 0;
+  int64_t d_ff = 0;
+};
+
+// Written beside and renamed, so that a failure leaves the old file whole.
+absl::Status WriteProfile(const ActivationProfile& profile, const std::string& path);
+// InvalidArgument naming path and field for a truncated file, counts above the tokens, missing or doubled
+// layers, sizes that differ.
+absl::StatusOr<ActivationProfile> ReadProfile(const std::string& path);
+absl::Status CheckBelongs(const ActivationProfile& profile, const ModelIdentity& model,
+                          const std::string& path);
+// Sums of two profiles of the same model, activation and threshold; FailedPrecondition naming the first
+// difference.
+absl::StatusOr<ActivationProfile> MergeProfiles(const ActivationProfile& a, const ActivationProfile& b);
+
+}  // namespace thermocline
