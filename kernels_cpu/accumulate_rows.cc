@@ -33,7 +33,7 @@ HWY_INLINE void AddRowsOnce(const uint8_t* const* rows, const uint8_t* const* ne
   }
   for (int64_t b = 0; b < count / Codec::kBlockElements; ++b) {
     typename Codec::Block block[kRows];
-    HWY_UNROLL(4)
+    THERMOCLINE_UNROLL(4)
     for (int r = 0; r < kRows; ++r) {
       block[r] = Codec::Open(source[r]);
       for (int64_t byte = 0; byte < Codec::kBlockBytes; byte += 64)
@@ -41,16 +41,16 @@ HWY_INLINE void AddRowsOnce(const uint8_t* const* rows, const uint8_t* const* ne
     }
     for (int step = 0; step < Codec::kSteps; ++step) {
       F32 sum[Codec::kVectors];
-      HWY_UNROLL(16)
+      THERMOCLINE_UNROLL(16)
       for (int k = 0; k < Codec::kVectors; ++k) sum[k] = hn::LoadU(F32Tag(), y + k * kLanes);
-      HWY_UNROLL(4)
+      THERMOCLINE_UNROLL(4)
       for (int r = 0; r < kRows; ++r) {
         F32 w[Codec::kVectors];
         Codec::Step(block[r], step, w);
-        HWY_UNROLL(16)
+        THERMOCLINE_UNROLL(16)
         for (int k = 0; k < Codec::kVectors; ++k) sum[k] = hn::MulAdd(factor[r], w[k], sum[k]);
       }
-      HWY_UNROLL(16)
+      THERMOCLINE_UNROLL(16)
       for (int k = 0; k < Codec::kVectors; ++k) hn::StoreU(sum[k], F32Tag(), y + k * kLanes);
       y += Codec::kVectors * kLanes;
     }
@@ -120,7 +120,7 @@ HWY_NOINLINE void AddDecoded(const float* const* rows, const float* h, int64_t c
   int64_t c = 0;
   for (; c + kLanes <= count; c += kLanes) {
     F32 sum = hn::LoadU(F32Tag(), y + c);
-    HWY_UNROLL(8)
+    THERMOCLINE_UNROLL(8)
     for (int r = 0; r < kRows; ++r) sum = hn::MulAdd(factor[r], hn::Load(F32Tag(), w[r] + c), sum);
     hn::StoreU(sum, F32Tag(), y + c);
   }
