@@ -1,5 +1,5 @@
-// The program: parses the command line, runs one subcommand, turns its status into a message and an exit
-// code. SPDX-License-Identifier: Apache-2.0
+// The program: command line in, one subcommand, exit code out.
+// SPDX-License-Identifier: Apache-2.0
 #include <cstdio>
 
 #include "cli/commands.h"

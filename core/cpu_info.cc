@@ -1,4 +1,4 @@
-// CpuInfo from sched_getaffinity, sysconf, /proc and the cgroup.
+// CpuInfo from sched_getaffinity, /proc, /sys and the cgroup.
 // SPDX-License-Identifier: Apache-2.0
 #include "core/cpu_info.h"
 
@@ -7,11 +7,10 @@
 #include <absl/strings/str_split.h>
 #include <absl/strings/strip.h>
 #include <sched.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
-#include <sstream>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -37,6 +36,17 @@ int64_t MemoryField(std::string_view key) {
   return kibibytes * 1024;
 }
 
+// Size of the largest cache that CPU 0 sees ("32768K" in sysfs); 0 where the system does not say.
+int64_t LastLevelCacheBytes() {
+  int64_t largest = 0;
+  for (int index = 0; index < 8; ++index) {
+    std::ifstream file("/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(index) + "/size");
+    int64_t kibibytes = 0;
+    if (file >> kibibytes) largest = std::max(largest, kibibytes * 1024);
+  }
+  return largest;
+}
+
 // CPUs that the cgroup's quota allows (version 2: "quota period"), rounded up; 0 when there is no quota.
 int CgroupCpus() {
   std::ifstream file("/sys/fs/cgroup/cpu.max");
@@ -55,7 +65,7 @@ CpuInfo ReadCpuInfo() {
   CPU_ZERO(&set);
   if (sched_getaffinity(0, sizeof set, &set) == 0) info.usable_threads = std::max(1, CPU_COUNT(&set));
   if (const int quota = CgroupCpus(); quota > 0) info.usable_threads = std::min(info.usable_threads, quota);
-  info.last_level_cache_bytes = std::max<int64_t>(0, sysconf(_SC_LEVEL3_CACHE_SIZE));
+  info.last_level_cache_bytes = LastLevelCacheBytes();
   info.memory_bytes = MemoryField("MemTotal");
   info.available_memory_bytes = MemoryField("MemAvailable");
   return info;

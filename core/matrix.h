@@ -1,5 +1,5 @@
-// Owner and view of row-major matrices of plain elements, and the view of a weight matrix of any element
-// type. SPDX-License-Identifier: Apache-2.0
+// Owner and view of row-major matrices, and the view of weights of any element type.
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
-// Products of weight rows with activations: one pass over the weights for a single token, register tiles for
-// a batch. SPDX-License-Identifier: Apache-2.0
+// Products of weight rows with activations: one pass over the weights for a single token, register tiles for a batch.
+// SPDX-License-Identifier: Apache-2.0
 //
 // The sum of one (row, token) pair is defined without regard to its companions: columns in chunks of
 // kChunkColumns; within a chunk lane l of one vector accumulator takes columns l, l + kLanes, ... in
@@ -9,6 +9,7 @@
 #define HWY_TARGET_INCLUDE "kernels_cpu/mat_mul.cc"
 #include "hwy/foreach_target.h"  // must come before highway.h
 // Per-target headers follow it.
+#include "hwy/cache_control.h"
 #include "kernels_cpu/codecs-inl.h"
 #include "kernels_cpu/targets-inl.h"
 
@@ -29,9 +30,11 @@ constexpr int64_t kBlockRows = 2 * kTileRows;  // rows decoded at a time; half o
 
 // ---- One token
 
-// sums[r] = row r . x for kRows rows.
+// sums[r] = row r . x for kRows rows. What lies ahead_bytes further is prefetched: the rows of the next call.
+// The hardware loses several short streams at each change of rows; without this Q4_0 reads a third as fast.
 template <class Codec, int kRows>
-HWY_INLINE void DotRows(const uint8_t* const* rows, const float* HWY_RESTRICT x, int64_t cols, float* sums) {
+HWY_INLINE void DotRows(const uint8_t* const* rows, int64_t ahead_bytes, const float* HWY_RESTRICT x,
+                        int64_t cols, float* sums) {
   const uint8_t* source[kRows];
   for (int r = 0; r < kRows; ++r) source[r] = rows[r];
   for (int64_t begin = 0; begin < cols; begin += kChunkColumns) {
@@ -41,14 +44,18 @@ HWY_INLINE void DotRows(const uint8_t* const* rows, const float* HWY_RESTRICT x,
     for (int r = 0; r < 4; ++r) sum[r] = hn::Zero(F32Tag());
     for (int64_t b = 0; b < count / Codec::kBlockElements; ++b) {
       typename Codec::Block block[kRows];
-      HWY_UNROLL(4)
-      for (int r = 0; r < kRows; ++r) block[r] = Codec::Open(source[r]);
+      THERMOCLINE_UNROLL(4)
+      for (int r = 0; r < kRows; ++r) {
+        block[r] = Codec::Open(source[r]);
+        for (int64_t byte = 0; byte < Codec::kBlockBytes; byte += 64)
+          hwy::Prefetch(source[r] + ahead_bytes + byte);
+      }
       for (int step = 0; step < Codec::kSteps; ++step) {
-        HWY_UNROLL(4)
+        THERMOCLINE_UNROLL(4)
         for (int r = 0; r < kRows; ++r) {
           F32 w[Codec::kVectors];
           Codec::Step(block[r], step, w);
-          HWY_UNROLL(16)
+          THERMOCLINE_UNROLL(16)
           for (int k = 0; k < Codec::kVectors; ++k)
             sum[r] = hn::MulAdd(w[k], hn::LoadU(F32Tag(), input + k * kLanes), sum[r]);
         }
@@ -83,11 +90,11 @@ struct OneToken {
     int64_t r = 0;
     for (; r + kTileRows <= w.rows; r += kTileRows) {
       const uint8_t* rows[kTileRows] = {row(r), row(r + 1), row(r + 2), row(r + 3)};
-      DotRows<Codec, kTileRows>(rows, x, w.cols, y + r);
+      DotRows<Codec, kTileRows>(rows, kTileRows * w.row_stride_bytes, x, w.cols, y + r);
     }
     for (; r < w.rows; ++r) {
       const uint8_t* rows[1] = {row(r)};
-      DotRows<Codec, 1>(rows, x, w.cols, y + r);
+      DotRows<Codec, 1>(rows, w.row_stride_bytes, x, w.cols, y + r);
     }
   }
 };
@@ -104,12 +111,12 @@ HWY_NOINLINE void Tile(const float* HWY_RESTRICT w, const float* HWY_RESTRICT x,
   int64_t c = 0;
   for (; c + kLanes <= count; c += kLanes) {
     F32 in[kTokens];
-    HWY_UNROLL(8)
+    THERMOCLINE_UNROLL(8)
     for (int t = 0; t < kTokens; ++t) in[t] = hn::LoadU(F32Tag(), x + t * x_stride + c);
-    HWY_UNROLL(8)
+    THERMOCLINE_UNROLL(8)
     for (int r = 0; r < kRows; ++r) {
       const F32 weight = hn::Load(F32Tag(), w + r * kChunkColumns + c);
-      HWY_UNROLL(8)
+      THERMOCLINE_UNROLL(8)
       for (int t = 0; t < kTokens; ++t) sum[t][r] = hn::MulAdd(weight, in[t], sum[t][r]);
     }
   }

@@ -15,8 +15,8 @@
 namespace thermocline {
 
 struct CheckpointOptions {
-  std::optional<Activation> activation;  // overrides what the file or the architecture table says
-  bool load_tokenizer = true;            // false: `tokenizer` stays null (inspection, speed tests)
+  std::optional<Activation> activation = {};  // overrides what the file or the architecture table says
+  bool load_tokenizer = true;                 // false: `tokenizer` stays null (inspection, speed tests)
 };
 
 struct Checkpoint {

@@ -25,7 +25,7 @@ struct RopeScaling {
   int64_t original_context_length = 0;  // llama3 only
   // Per-pair divisors of the frequencies, as GGUF's rope_freqs tensor gives them for llama3; empty when there
   // are none.
-  std::vector<float> frequency_divisors;
+  std::vector<float> frequency_divisors = {};
 };
 
 struct ModelConfig {

@@ -48,19 +48,23 @@ std::string CollapseSpaces(std::string_view text) {
 
 class SentencePieceBpe final : public TokenizerBase {
  public:
-  SentencePieceBpe(Vocabulary checked, std::vector<std::string> token_bytes, DummyPrefix dummy_prefix,
-                   bool remove_extra_whitespaces, std::vector<uint32_t> ranks,
+  SentencePieceBpe(Vocabulary checked, std::vector<std::string> token_bytes,
+                   const SentencePieceOptions& options, std::vector<uint32_t> ranks,
                    std::optional<MergeTable> merges)
       : TokenizerBase(std::move(checked), std::move(token_bytes)),
-        dummy_prefix_(dummy_prefix),
-        remove_extra_whitespaces_(remove_extra_whitespaces),
+        dummy_prefix_(options.dummy_prefix),
+        remove_extra_whitespaces_(options.remove_extra_whitespaces),
         ranks_(std::move(ranks)),
         merges_(std::move(merges)) {
     byte_tokens_.fill(kNoToken);
     for (size_t i = 0; i < bytes().size(); ++i) {
       const auto id = static_cast<TokenId>(i);
       const std::string& spelling = bytes()[i];
-      switch (vocabulary().types[i]) {
+      const TokenType type = vocabulary().types[i];
+      const bool plain_space = vocabulary().texts[i].find(' ') != std::string::npos;
+      if (plain_space && !(options.user_defined_with_plain_spaces && type == TokenType::kUserDefined))
+        continue;
+      switch (type) {
         case TokenType::kByte: {
           TokenId& token = byte_tokens_[static_cast<uint8_t>(spelling.front())];
           if (token == kNoToken) token = id;
@@ -88,9 +92,9 @@ class SentencePieceBpe final : public TokenizerBase {
   // How an unused token was put together, to take it apart again.
   using Splits = absl::flat_hash_map<TokenId, uint32_t>;  // id -> length of the left part
 
-  absl::Status EncodeFragment(std::string_view fragment, size_t offset,
+  absl::Status EncodeFragment(std::string_view fragment, bool at_start,
                               std::vector<TokenId>& ids) const override {
-    const std::string text = Normalize(fragment, offset == 0);
+    const std::string text = Normalize(fragment, at_start);
     std::vector<Symbol> symbols = Symbols(text);
     Splits splits;
     if (merges_) {
@@ -106,21 +110,21 @@ class SentencePieceBpe final : public TokenizerBase {
         AppendUsed(piece, symbols[i].id, splits, ids);
         continue;
       }
-      for (size_t k = 0; k < piece.size(); ++k) {
-        const TokenId id = byte_tokens_[static_cast<uint8_t>(piece[k])];
-        if (id == kNoToken) return UnspellableByte(piece, k, offset + symbols[i].begin);
+      for (char byte : piece) {
+        const TokenId id = byte_tokens_[static_cast<uint8_t>(byte)];
+        if (id == kNoToken) return UnspellableByte(byte);
         ids.push_back(id);
       }
     }
     return absl::OkStatus();
   }
 
-  std::string Normalize(std::string_view fragment, bool at_text_start) const {
+  std::string Normalize(std::string_view fragment, bool at_start) const {
     std::string text = remove_extra_whitespaces_ ? CollapseSpaces(fragment) : std::string(fragment);
     const bool has_space = text.starts_with(' ');
     const bool add = dummy_prefix_ == DummyPrefix::kEachFragment ||
                      (dummy_prefix_ == DummyPrefix::kEachFragmentUnlessSpace && !has_space) ||
-                     (dummy_prefix_ == DummyPrefix::kTextStartUnlessSpace && !has_space && at_text_start);
+                     (dummy_prefix_ == DummyPrefix::kTextStartUnlessSpace && !has_space && at_start);
     if (add && !text.empty()) text.insert(text.begin(), ' ');
     return text;
   }
@@ -237,9 +241,8 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> CreateSentencePieceBpe(Vocabulary voc
   } else {
     TC_ASSIGN_OR_RETURN(merges, MergeTable::Create(options.merges, vocabulary));
   }
-  return std::make_unique<SentencePieceBpe>(std::move(vocabulary), std::move(bytes), options.dummy_prefix,
-                                            options.remove_extra_whitespaces, std::move(ranks),
-                                            std::move(merges));
+  return std::make_unique<SentencePieceBpe>(std::move(vocabulary), std::move(bytes), options,
+                                            std::move(ranks), std::move(merges));
 }
 
 }  // namespace thermocline

@@ -21,6 +21,9 @@ struct SentencePieceOptions {
 
   DummyPrefix dummy_prefix = DummyPrefix::kEachFragment;
   bool remove_extra_whitespaces = false;  // at both ends, and runs become one space
+  // Text never has a plain space once it is normalised, so that sentencepiece never finds a token spelt with
+  // one. GGUF files, though, spell user-defined tokens with plain spaces where they mean U+2581.
+  bool user_defined_with_plain_spaces = false;
   // A merge is ranked by the score of its result, one score a token ...
   std::vector<float> scores;
   // ... or, where there are no scores, by its place in this list.

@@ -95,6 +95,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> CreateLlama(const GgufMetadata& metad
     return Unimplemented("{}: {}; only identity normalisation is known", metadata.file(), charsmap);
   }
   SentencePieceOptions options;
+  options.user_defined_with_plain_spaces = true;
   TC_ASSIGN_OR_RETURN(options.scores, metadata.Floats(Key("scores")));
   if (options.scores.size() != vocabulary.texts.size()) {
     return InvalidArgument("{}: {} has {} values for {} tokens", metadata.file(), Key("scores"),

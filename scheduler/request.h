@@ -1,5 +1,5 @@
-// What a completion request asks for and what it gets: plain data shared by the scheduler, the command line
-// and the server. SPDX-License-Identifier: Apache-2.0
+// What a completion request asks for and what it gets: plain data.
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <chrono>

@@ -1,5 +1,5 @@
-// Sampling: from logits to the next token, as a pure function of the logits, what was said so far, and a
-// random stream. SPDX-License-Identifier: Apache-2.0
+// Sampling: the next token as a pure function of logits, history and a random stream.
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <absl/container/flat_hash_map.h>

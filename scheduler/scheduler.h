@@ -1,5 +1,5 @@
-// Scheduler: admits completion requests into a bounded queue and decodes them; one thread owns all request
-// state. SPDX-License-Identifier: Apache-2.0
+// Scheduler: admits requests into a bounded queue and decodes them on one thread.
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <atomic>

@@ -1,5 +1,5 @@
-// PuppetRunner: a ModelRunner without a model; it goes on with the alphabet, and a test can hold it and fail
-// it. SPDX-License-Identifier: Apache-2.0
+// PuppetRunner: a ModelRunner that goes on with the alphabet; a test can hold it and fail it.
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <algorithm>

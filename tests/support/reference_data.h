@@ -1,5 +1,5 @@
-// Random inputs for kernel tests and benchmarks, in heap blocks of exact size so that AddressSanitizer sees
-// over-reads. SPDX-License-Identifier: Apache-2.0
+// Random inputs for kernel tests and benchmarks, in heap blocks of exact size so that AddressSanitizer sees over-reads.
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>

@@ -1,0 +1,209 @@
+#!/usr/bin/env python3
+"""The program on the command line: results, JSON contracts, exit codes, one-line refusals.
+
+usage: cli_test.py THERMOCLINE SOURCE_DIR
+SPDX-License-Identifier: Apache-2.0
+"""
+import json
+import os
+import pty
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+PROGRAM, SOURCE = sys.argv[1], Path(sys.argv[2])
+DEMO = str(SOURCE / "models" / "demo")
+GOLDEN = json.loads((SOURCE / "models" / "demo" / "golden.json").read_text())
+
+
+def run(*arguments, stdin=subprocess.DEVNULL, **options):
+    if isinstance(stdin, bytes):
+        options["input"] = stdin
+    else:
+        options["stdin"] = stdin
+    return subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, timeout=120, **options)
+
+
+def run_json(*arguments, **options):
+    """The one JSON object on standard output; nothing else may be there."""
+    result = run(*arguments, **options)
+    assert result.returncode == 0, result
+    assert result.stdout.count(b"\n") == 1 and result.stdout.endswith(b"\n"), result.stdout
+    return json.loads(result.stdout)
+
+
+class Run(unittest.TestCase):
+    def test_greedy_tokens_match_the_goldens(self):
+        for case in GOLDEN["cases"]:
+            answer = run_json("run", DEMO, "--prompt", case["prompt"], "--max-tokens", 48, "--json")
+            self.assertEqual(answer["token_ids"], case["greedy_ids"], case["prompt"])
+            self.assertEqual(answer["prompt_tokens"], len(case["prompt_ids"]))
+            # The golden text was decoded on its own, which drops the space before its first word.
+            self.assertEqual(answer["text"].removeprefix(" "), case["text"])
+            self.assertLessEqual({"text", "token_ids", "prompt_tokens", "finish_reason", "seed", "timings"}, set(answer))
+            self.assertLessEqual({"prefill_ms", "decode_ms", "decode_tokens_per_second"}, set(answer["timings"]))
+
+    def test_streamed_text_is_the_json_text(self):
+        arguments = ["run", DEMO, "--prompt", "The captain looked at the sea and", "--max-tokens", "20"]
+        streamed = run(*arguments)
+        self.assertEqual(streamed.stdout.decode(), run_json(*arguments, "--json")["text"] + "\n")
+        self.assertIn(b"mode dense", streamed.stderr)
+
+    def test_prompt_from_standard_input(self):
+        arguments = ["run", DEMO, "--max-tokens", "8", "--json"]
+        self.assertEqual(run_json(*arguments, stdin=b"Once upon a time")["token_ids"],
+                         run_json(*arguments, "--prompt", "Once upon a time")["token_ids"])
+
+    def test_seed_reproduces_and_threads_do_not_matter(self):
+        arguments = ["run", DEMO, "--prompt", "My dear", "--temperature", "1", "--max-tokens", "30", "--json"]
+        first = run_json(*arguments)
+        again = run_json(*arguments, "--seed", first["seed"], "--threads", "1")
+        self.assertEqual(first["token_ids"], again["token_ids"])
+
+    def test_stop_echo_and_logprobs(self):
+        prompt = GOLDEN["cases"][0]["prompt"]
+        answer = run_json("run", DEMO, "--prompt", prompt, "--stop", " the world", "--echo", "--top-logprobs", "2", "--json")
+        self.assertEqual(answer["text"], prompt + " great deal of a man in")
+        self.assertEqual((answer["finish_reason"], answer["matched_stop"]), ("stop", " the world"))
+        self.assertEqual(len(answer["logprobs"]), len(answer["token_ids"]))
+        for token in answer["logprobs"]:
+            self.assertEqual(len(token["top"]), 2)
+            self.assertAlmostEqual(token["logprob"], token["top"][0]["logprob"], places=6)  # greedy takes the likeliest
+
+    def test_prompt_loop_on_a_terminal(self):
+        controller, terminal = pty.openpty()
+        process = subprocess.Popen([PROGRAM, "run", DEMO, "--max-tokens", "5"], stdin=terminal, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE)
+        os.close(terminal)
+        os.write(controller, b"Once upon a time there was a\n" + b"word " * 600 + b"\nOnce upon a time there was a\n\x04")
+        out, err = process.communicate(timeout=60)
+        os.close(controller)
+        self.assertEqual(process.returncode, 0)
+        self.assertEqual(out.decode().splitlines(), [" great deal of a man"] * 2)
+        self.assertIn(b"prompt: has 602 tokens", err)  # the long line was refused, the loop went on
+
+
+class OtherCommands(unittest.TestCase):
+    def test_inspect(self):
+        answer = run_json("inspect", DEMO, "--json")
+        config = json.loads((Path(DEMO) / "config.json").read_text())
+        self.assertEqual((answer["architecture"], answer["activation"], answer["gated"]), ("llama", "relu", True))
+        for ours, theirs in {"n_layers": "num_hidden_layers", "d_model": "hidden_size", "d_ff": "intermediate_size",
+                             "n_heads": "num_attention_heads", "n_kv_heads": "num_key_value_heads", "n_vocab": "vocab_size"}.items():
+            self.assertEqual(answer[ours], config[theirs])
+        self.assertEqual(list(answer["types"]), ["F16"])
+        self.assertEqual(answer["bytes"], 2 * 6950144)  # the parameters that its README states, two bytes each
+        digest = subprocess.run(["sha256sum", Path(DEMO) / "model.safetensors"], capture_output=True, check=True).stdout
+        self.assertEqual(answer["sha256"], digest.split()[0].decode())
+
+    def test_doctor(self):
+        answer = run_json("doctor", "--json")
+        self.assertIn(answer["isa"], answer["available_isas"])
+        self.assertGreater(answer["read_gb_per_second"], 0)
+
+    def test_eval(self):
+        with tempfile.TemporaryDirectory() as folder:
+            text = Path(folder) / "text.txt"
+            text.write_bytes((Path(DEMO) / "valid.txt").read_bytes()[:8000])
+            answer = run_json("eval", DEMO, "--text", text, "--json")
+            self.assertEqual((answer["mode"], answer["kl_mean"], answer["kl_p99"], answer["top1_agreement"]), ("dense", 0, 0, 1))
+            # Windows that each open with BOS see almost what the goldens' windows saw.
+            self.assertLess(abs(answer["perplexity"] / GOLDEN["perplexity"] - 1), 0.25)
+            shorter = run_json("eval", DEMO, "--text", text, "--context", "64", "--json")
+            self.assertGreater(shorter["perplexity"], answer["perplexity"])
+
+    def test_bench(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "bench.json"
+            table = run("bench", DEMO, "--prompt-tokens", 8, "--decode-tokens", 4, "--repetitions", 3, "--json", path)
+            self.assertEqual(table.returncode, 0, table.stderr)
+            answer = json.loads(path.read_text())
+        self.assertLessEqual({"cpu", "isa", "threads", "read_gb_per_second"}, set(answer["hardware"]))
+        self.assertLessEqual({"file", "sha256", "type"}, set(answer["model"]))
+        dense = answer["modes"]["dense"]
+        self.assertLessEqual({"bytes_per_token", "gb_per_second", "share_of_peak", "speedup", "speedup_bound"}, set(dense))
+        for speed in (dense["decode_tokens_per_second"], dense["prefill_tokens_per_second"]):
+            self.assertEqual(len(speed["samples"]), 3)
+            self.assertLessEqual(speed["min"], speed["median"])
+            self.assertLessEqual(speed["median"], speed["max"])
+        self.assertFalse(answer["emulated"])
+
+
+class Refusals(unittest.TestCase):
+    def refused(self, code, words, *arguments, **options):
+        result = run(*arguments, **options)
+        lines = [l for l in result.stderr.decode().splitlines() if not l.startswith("thermocline: mode ")]
+        self.assertEqual(result.returncode, code, result)
+        self.assertEqual(len(lines), 1, lines)
+        self.assertTrue(lines[0].startswith("thermocline: "), lines)
+        for word in words:
+            self.assertIn(word, lines[0])
+        self.assertEqual(result.stdout.strip(), b"")
+
+    def test_usage(self):
+        prompt = ["--prompt", "x"]
+        self.refused(2, ["subcommand"])
+        self.refused(2, ["--frobnicate"], "run", DEMO, "--frobnicate")
+        self.refused(2, ["MODEL"], "run")
+        self.refused(2, ["--max-tokens", "many"], "run", DEMO, *prompt, "--max-tokens", "many")
+        self.refused(2, ["max_tokens", "0"], "run", DEMO, *prompt, "--max-tokens", "0")
+        self.refused(2, ["temperature", "99"], "run", DEMO, *prompt, "--temperature", "99")
+        self.refused(2, ["logit_bias", "a=b"], "run", DEMO, *prompt, "--logit-bias", "a=b")
+        self.refused(2, ["--mode", "psychic"], "run", DEMO, *prompt, "--mode", "psychic")
+        self.refused(2, ["--activation", "tanh"], "run", DEMO, *prompt, "--activation", "tanh")
+        self.refused(2, ["--threads", "-1"], "run", DEMO, *prompt, "--threads", "-1")
+        self.refused(2, ["--context", "513", "512"], "run", DEMO, *prompt, "--context", "513")
+        self.refused(2, ["--modes", "psychic"], "bench", DEMO, "--modes", "psychic")
+
+    def test_prompts(self):
+        self.refused(1, ["prompt", "empty"], "run", DEMO, "--prompt", "")
+        self.refused(1, ["prompt", "empty"], "run", DEMO, stdin=b"")
+        self.refused(1, ["prompt", "602", "512"], "run", DEMO, "--prompt", "word " * 600)
+
+    def test_model_files(self):
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            self.refused(1, ["absent", "no such file"], "run", root / "absent", "--prompt", "x")
+            (root / "empty.gguf").touch()
+            self.refused(1, ["empty.gguf", "empty"], "inspect", root / "empty.gguf")
+            (root / "text.gguf").write_text("once upon a time there was a text file")
+            self.refused(1, ["text.gguf", "GGUF"], "inspect", root / "text.gguf")
+            self.refused(1, ["config.json"], "inspect", root)
+
+            def copy(change):
+                shutil.rmtree(root / "model", ignore_errors=True)
+                shutil.copytree(DEMO, root / "model")
+                change(root / "model")
+                return root / "model"
+
+            def truncate(model):
+                data = (model / "model.safetensors").read_bytes()
+                (model / "model.safetensors").write_bytes(data[:-1000])
+
+            def configure(**values):
+                def change(model):
+                    config = json.loads((model / "config.json").read_text())
+                    config.update(values)
+                    (model / "config.json").write_text(json.dumps(config))
+                return change
+
+            self.refused(1, ["model.safetensors"], "inspect", copy(truncate))
+            self.refused(1, ["GPTNeoXForCausalLM", "llama"], "inspect", copy(configure(architectures=["GPTNeoXForCausalLM"], model_type="gpt_neox")))
+            self.refused(1, ["tanh"], "inspect", copy(configure(hidden_act="tanh")))
+            self.refused(1, ["model.layers.0.mlp.gate_proj.weight", "1024"], "inspect", copy(configure(intermediate_size=2048)))
+            self.refused(1, ["model.layers.6"], "inspect", copy(configure(num_hidden_layers=7)))
+            self.refused(1, ["tokenizer"], "run", copy(lambda model: (model / "tokenizer.model").unlink()), "--prompt", "x")
+
+    def test_texts(self):
+        with tempfile.TemporaryDirectory() as folder:
+            text = Path(folder) / "empty.txt"
+            text.touch()
+            self.refused(1, ["empty.txt", "empty"], "eval", DEMO, "--text", text)
+            self.refused(1, ["absent.txt", "no such file"], "eval", DEMO, "--text", Path(folder) / "absent.txt")
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])

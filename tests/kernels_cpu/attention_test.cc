@@ -1,0 +1,106 @@
+// Attention of single heads: shapes of real models and odd ones, short and long caches.
+// SPDX-License-Identifier: Apache-2.0
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <vector>
+
+#include "tests/kernels_cpu/isa_test_support.h"
+#include "tests/support/reference.h"
+#include "tests/support/reference_data.h"
+
+namespace thermocline {
+namespace {
+
+using reference::FloatMatrix;
+
+class AttentionTest : public IsaTest {};
+INSTANTIATE_TEST_SUITE_P(All, AttentionTest, EveryIsa(), IsaName);
+
+struct Shape {
+  int64_t n_heads;
+  int64_t n_kv_heads;
+  int64_t d_head;
+};
+
+// A cache with room for `capacity` positions of which all are set.
+struct Case {
+  Case(Shape shape, int64_t first_position, int64_t n_tokens, float spread)
+      : positions(first_position + n_tokens),
+        queries(FloatMatrix::Random(n_tokens, shape.n_heads * shape.d_head, 1)),
+        output(FloatMatrix::Poisoned(n_tokens, shape.n_heads * shape.d_head, 3)),
+        keys(FloatMatrix::Random(shape.n_kv_heads, positions * shape.d_head, 2)),
+        values(FloatMatrix::Random(shape.n_kv_heads, positions * shape.d_head, 3)),
+        args{.queries = queries.view(),
+             .output = output.view(),
+             .keys = keys.view().data,
+             .values = values.view().data,
+             .head_stride = positions * shape.d_head,
+             .n_heads = shape.n_heads,
+             .n_kv_heads = shape.n_kv_heads,
+             .d_head = shape.d_head,
+             .first_position = first_position,
+             .scale = spread / std::sqrt(static_cast<float>(shape.d_head))} {}
+  int64_t positions;
+  FloatMatrix queries, output, keys, values;
+  AttentionArgs args;
+};
+
+void ExpectAttention(const Case& c, int64_t token, int64_t head) {
+  const std::vector<double> expected = reference::AttendHead(c.args, token, head);
+  // An error of the score shifts its weight by the same share: products of d_head terms below one in
+  // magnitude, times the scale. Values are below one, weights sum to one.
+  const auto d_head = static_cast<double>(c.args.d_head);
+  const double score_error = c.args.scale * SumTolerance(c.args.d_head, d_head);
+  const double tolerance = 2.0 * score_error + SumTolerance(c.positions, 1.0) + 4 * 0x1p-23;
+  for (int64_t i = 0; i < c.args.d_head; ++i)
+    ASSERT_NEAR(c.args.output.row_data(token)[head * c.args.d_head + i], expected[static_cast<size_t>(i)],
+                tolerance)
+        << "token " << token << " head " << head << " element " << i << " d_head " << c.args.d_head;
+}
+
+TEST_P(AttentionTest, EqualsTheReferenceForAllShapesAndPositions) {
+  for (const Shape shape : {Shape{9, 3, 64}, Shape{4, 4, 32}, Shape{3, 1, 80}, Shape{2, 1, 128},
+                            Shape{5, 5, 33}, Shape{1, 1, 1}, Shape{2, 2, 7}, Shape{2, 1, 256}}) {
+    for (const int64_t first : {0, 1, 2, 3, 4, 7, 15, 16, 17, 100, 600}) {
+      const int64_t n_tokens = first == 0 ? 5 : 1;
+      Case c(shape, first, n_tokens, 4.0f);
+      const auto scores = std::make_unique<float[]>(static_cast<size_t>(first + n_tokens));
+      for (int64_t t = 0; t < n_tokens; ++t)
+        kernels().attention(c.args, t, 0, shape.n_heads, {scores.get(), static_cast<size_t>(first + t + 1)});
+      for (int64_t t = 0; t < n_tokens; ++t)
+        for (int64_t head = 0; head < shape.n_heads; ++head) ExpectAttention(c, t, head);
+    }
+  }
+}
+
+TEST_P(AttentionTest, WritesOnlyTheHeadsAskedFor) {
+  Case c({4, 2, 32}, 10, 1, 1.0f);
+  std::vector<float> scores(11);
+  kernels().attention(c.args, 0, 1, 3, scores);
+  for (int64_t i = 0; i < 4 * 32; ++i) EXPECT_EQ(std::isnan(c.args.output.data[i]), i < 32 || i >= 96) << i;
+}
+
+TEST_P(AttentionTest, LargeScoresDoNotOverflow) {
+  Case c({1, 1, 64}, 40, 1, 4000.0f);
+  std::vector<float> scores(41);
+  kernels().attention(c.args, 0, 0, 1, scores);
+  for (int64_t i = 0; i < 64; ++i) {
+    EXPECT_TRUE(std::isfinite(c.args.output.data[i]));
+    EXPECT_LE(std::abs(c.args.output.data[i]), 1.0f + 0x1p-20f);
+  }
+}
+
+TEST_P(AttentionTest, OnePositionReturnsItsValue) {
+  Case c({2, 2, 40}, 0, 1, 1.0f);
+  std::vector<float> scores(1);
+  kernels().attention(c.args, 0, 0, 2, scores);
+  for (int64_t head = 0; head < 2; ++head)
+    for (int64_t i = 0; i < 40; ++i)
+      EXPECT_EQ(c.args.output.data[head * 40 + i], c.args.values[head * c.args.head_stride + i]);
+}
+
+}  // namespace
+}  // namespace thermocline

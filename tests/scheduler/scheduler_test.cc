@@ -1,0 +1,301 @@
+// The life of requests, driven by a puppet model that continues the alphabet.
+// SPDX-License-Identifier: Apache-2.0
+#include "scheduler/scheduler.h"
+
+#include <gtest/gtest.h>
+
+#include <future>
+
+#include "tests/support/puppet_runner.h"
+#include "tests/support/puppet_tokenizer.h"
+
+namespace thermocline {
+namespace {
+
+using testing::PuppetRunner;
+using testing::PuppetTokenizer;
+using namespace std::chrono_literals;
+
+// Gathers what a request gives out, and lets a test wait for its end.
+class Recorder final : public CompletionObserver {
+ public:
+  void OnDelta(CompletionDelta delta) override {
+    EXPECT_FALSE(ended_) << "a delta after the end";
+    text += delta.text;
+    token_ids.insert(token_ids.end(), delta.token_ids.begin(), delta.token_ids.end());
+    logprobs.insert(logprobs.end(), delta.logprobs.begin(), delta.logprobs.end());
+  }
+  void OnFinish(absl::StatusOr<CompletionSummary> result) override {
+    EXPECT_FALSE(ended_) << "two ends";
+    ended_ = true;
+    end_.set_value(std::move(result));
+  }
+  absl::StatusOr<CompletionSummary> Wait() { return future_.get(); }
+
+  std::string text;
+  std::vector<TokenId> token_ids;
+  std::vector<TokenLogprob> logprobs;
+
+ private:
+  bool ended_ = false;
+  std::promise<absl::StatusOr<CompletionSummary>> end_;
+  std::future<absl::StatusOr<CompletionSummary>> future_ = end_.get_future();
+};
+
+CompletionRequest Prompt(std::string_view text, int64_t max_tokens = 5) {
+  CompletionRequest request;
+  request.prompt = PuppetTokenizer::IdsOf(text);
+  request.stopping.max_tokens = max_tokens;
+  return request;
+}
+
+class SchedulerTest : public ::testing::Test {
+ protected:
+  // Submits and waits.
+  absl::StatusOr<CompletionSummary> Complete(CompletionRequest request) {
+    recorder_ = std::make_shared<Recorder>();
+    TC_RETURN_IF_ERROR(scheduler_.Submit(std::move(request), recorder_).status());
+    return recorder_->Wait();
+  }
+
+  PuppetTokenizer tokenizer_;
+  PuppetRunner runner_{/*context_length=*/64, /*max_step_tokens=*/4};
+  Scheduler scheduler_{runner_, tokenizer_, {.max_queued_requests = 2}};
+  std::shared_ptr<Recorder> recorder_;
+};
+
+TEST_F(SchedulerTest, CompletesThePrompt) {
+  const CompletionSummary summary = *Complete(Prompt("abc"));
+  EXPECT_EQ(recorder_->text, "defgh");
+  EXPECT_EQ(recorder_->token_ids, PuppetTokenizer::IdsOf("defgh"));
+  EXPECT_EQ(summary.finish_reason, FinishReason::kLength);
+  EXPECT_EQ(summary.prompt_tokens, 3);
+  EXPECT_EQ(summary.completion_tokens, 5);
+  EXPECT_EQ(runner_.forward_calls(), 1 + 4);  // one block of prompt; the last token needs no step
+}
+
+TEST_F(SchedulerTest, LongPromptsArePrefilledInBlocks) {
+  ASSERT_TRUE(Complete(Prompt("aaaaaaaaab", 1)).ok());
+  EXPECT_EQ(recorder_->text, "c");
+  EXPECT_EQ(runner_.forward_calls(), 3);  // 4 + 4 + 2 tokens
+}
+
+TEST_F(SchedulerTest, EndsAtTheEndTokenUnlessToldNotTo) {
+  runner_.Follow(PuppetTokenizer::IdOf('d'), PuppetTokenizer::kEos);
+  CompletionRequest request = Prompt("b");
+  EXPECT_EQ(Complete(request)->finish_reason, FinishReason::kEndToken);
+  EXPECT_EQ(recorder_->text, "cd");
+  EXPECT_EQ(recorder_->token_ids.back(), PuppetTokenizer::kEos);
+
+  request.stopping.ignore_eos = true;
+  EXPECT_EQ(Complete(request)->finish_reason, FinishReason::kLength);
+  EXPECT_EQ(recorder_->token_ids.size(), 5u);
+}
+
+TEST_F(SchedulerTest, NoEndTokenBeforeMinTokens) {
+  runner_.Follow(PuppetTokenizer::IdOf('c'), PuppetTokenizer::kEos);
+  CompletionRequest request = Prompt("b");
+  request.stopping.min_tokens = 3;
+  EXPECT_EQ(Complete(request)->finish_reason, FinishReason::kLength);
+  // After c the end is not allowed, and the second likeliest (one id above it, the byte 0) comes.
+  EXPECT_EQ(recorder_->token_ids[1], PuppetTokenizer::kEos + 1);
+}
+
+TEST_F(SchedulerTest, StopStringsEndTheTextAndStayOutOfIt) {
+  CompletionRequest request = Prompt("a", 30);
+  request.stopping.stop = {"xyz", "ef"};
+  const CompletionSummary summary = *Complete(request);
+  EXPECT_EQ(recorder_->text, "bcd");
+  EXPECT_EQ(summary.finish_reason, FinishReason::kStopString);
+  EXPECT_EQ(summary.matched_stop, "ef");
+
+  request.stopping.include_stop = true;
+  ASSERT_TRUE(Complete(request).ok());
+  EXPECT_EQ(recorder_->text, "bcdef");
+
+  request.stopping.min_tokens = 10;
+  EXPECT_EQ(Complete(request)->matched_stop, "xyz");
+}
+
+TEST_F(SchedulerTest, TextHeldForAStopStringComesAtTheEnd) {
+  CompletionRequest request = Prompt("a", 4);
+  request.stopping.stop = {"defgh"};
+  EXPECT_EQ(Complete(request)->finish_reason, FinishReason::kLength);
+  EXPECT_EQ(recorder_->text, "bcde");
+}
+
+TEST_F(SchedulerTest, TheContextEndsACompletion) {
+  CompletionRequest request = Prompt(std::string(60, 'a'));
+  request.stopping.max_tokens.reset();
+  const CompletionSummary summary = *Complete(request);
+  EXPECT_EQ(summary.finish_reason, FinishReason::kLength);
+  EXPECT_EQ(summary.completion_tokens, 4);
+}
+
+TEST_F(SchedulerTest, EchoAndLogprobs) {
+  CompletionRequest request = Prompt("abc", 2);
+  request.echo = true;
+  request.top_logprobs = 2;
+  ASSERT_TRUE(Complete(request).ok());
+  EXPECT_EQ(recorder_->text, "abcde");
+  ASSERT_EQ(recorder_->logprobs.size(), 2u);
+  EXPECT_EQ(recorder_->logprobs[0].id, PuppetTokenizer::IdOf('d'));
+  EXPECT_EQ(recorder_->logprobs[0].top[0].first, PuppetTokenizer::IdOf('d'));
+  EXPECT_EQ(recorder_->logprobs[0].top[1].first, PuppetTokenizer::IdOf('e'));
+  EXPECT_LT(recorder_->logprobs[0].logprob, 0);
+}
+
+TEST_F(SchedulerTest, TheReportedSeedReproducesTheTokens) {
+  CompletionRequest request = Prompt("a", 20);
+  request.sampling.temperature = 5;
+  const CompletionSummary first = *Complete(request);
+  const std::vector<TokenId> tokens = recorder_->token_ids;
+  request.sampling.seed = first.seed;
+  EXPECT_EQ(Complete(request)->seed, first.seed);
+  EXPECT_EQ(recorder_->token_ids, tokens);
+}
+
+TEST_F(SchedulerTest, NanLogitsEndWithErrorAndAreNotSampled) {
+  runner_.NanAfter(PuppetTokenizer::IdOf('c'));
+  const CompletionSummary summary = *Complete(Prompt("a"));
+  EXPECT_EQ(summary.finish_reason, FinishReason::kError);
+  EXPECT_EQ(recorder_->text, "bc");
+  EXPECT_EQ(summary.completion_tokens, 2);
+}
+
+TEST_F(SchedulerTest, ARunnersFailureIsTheRequestsAndTheNextOneSucceeds) {
+  runner_.FailAfter(PuppetTokenizer::IdOf('c'), Internal("device lost"));
+  EXPECT_EQ(Complete(Prompt("a")).status(), Internal("device lost"));
+  EXPECT_TRUE(Complete(Prompt("d")).ok());
+}
+
+TEST_F(SchedulerTest, RefusalsNeverReachTheObserver) {
+  EXPECT_EQ(FieldOf(Complete(Prompt("")).status()), "prompt");
+  EXPECT_EQ(FieldOf(Complete(Prompt(std::string(64, 'a'))).status()), "prompt");
+  EXPECT_EQ(runner_.forward_calls(), 0);
+}
+
+TEST_F(SchedulerTest, CancelStopsWithinOneStepInPrefillAndDecode) {
+  for (const int64_t step : {1, 5}) {  // the first block of the prompt; a decode step
+    const int64_t held = runner_.forward_calls() + step;
+    runner_.HoldAt(held);
+    const auto recorder = std::make_shared<Recorder>();
+    const RequestHandle handle = *scheduler_.Submit(Prompt("aaaaaaaa", 30), recorder);
+    runner_.WaitUntilHeld();
+    scheduler_.Cancel(handle);
+    runner_.Release();
+    EXPECT_EQ(recorder->Wait().status().code(), absl::StatusCode::kCancelled);
+    EXPECT_EQ(runner_.forward_calls(), held);
+  }
+  EXPECT_EQ(scheduler_.stats().running, 0);
+}
+
+TEST_F(SchedulerTest, AWaitingRequestIsCancelledAtOnceAndFreesItsPlace) {
+  runner_.HoldAt(1);
+  const auto running = std::make_shared<Recorder>(), waiting = std::make_shared<Recorder>();
+  ASSERT_TRUE(scheduler_.Submit(Prompt("a"), running).ok());
+  runner_.WaitUntilHeld();
+  const RequestHandle handle = *scheduler_.Submit(Prompt("b"), waiting);
+  EXPECT_EQ(scheduler_.stats().waiting, 1);
+  scheduler_.Cancel(handle);
+  EXPECT_EQ(waiting->Wait().status().code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(scheduler_.stats().waiting, 0);
+  runner_.Release();
+  EXPECT_TRUE(running->Wait().ok());
+  EXPECT_EQ(running->text, "bcdef");
+}
+
+TEST_F(SchedulerTest, AFullQueueRefuses) {
+  runner_.HoldAt(1);
+  std::vector<std::shared_ptr<Recorder>> admitted;
+  const auto submit = [&] {
+    auto recorder = std::make_shared<Recorder>();
+    const absl::Status status = scheduler_.Submit(Prompt("a"), recorder).status();
+    if (status.ok()) admitted.push_back(std::move(recorder));
+    return status;
+  };
+  ASSERT_TRUE(submit().ok());
+  runner_.WaitUntilHeld();
+  ASSERT_TRUE(submit().ok());
+  ASSERT_TRUE(submit().ok());
+  EXPECT_EQ(submit(), ResourceExhausted("the queue is full: 2 requests wait, the limit is 2"));
+  runner_.Release();
+  for (const auto& recorder : admitted) EXPECT_EQ(recorder->Wait()->completion_tokens, 5);
+}
+
+TEST_F(SchedulerTest, APassedDeadlineEndsARequestWithoutAStep) {
+  CompletionRequest request = Prompt("a");
+  request.deadline = std::chrono::steady_clock::now() - 1ms;
+  EXPECT_EQ(Complete(request).status().code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(runner_.forward_calls(), 0);
+}
+
+TEST_F(SchedulerTest, ADeadlineThatPassesWhileDecodingEndsTheRequest) {
+  runner_.HoldAt(3);
+  CompletionRequest request = Prompt("a", 30);
+  request.deadline = std::chrono::steady_clock::now() + 20ms;
+  const auto recorder = std::make_shared<Recorder>();
+  ASSERT_TRUE(scheduler_.Submit(request, recorder).ok());
+  std::this_thread::sleep_until(*request.deadline + 1ms);
+  runner_.Release();
+  EXPECT_EQ(recorder->Wait().status().code(), absl::StatusCode::kDeadlineExceeded);
+}
+
+TEST_F(SchedulerTest, ATimeLimitKeepsWhatWasSaid) {
+  runner_.HoldAt(3);
+  CompletionRequest request = Prompt("a", 30);
+  request.stopping.time_limit = 20ms;
+  const auto recorder = std::make_shared<Recorder>();
+  ASSERT_TRUE(scheduler_.Submit(request, recorder).ok());
+  std::this_thread::sleep_for(21ms);
+  runner_.Release();
+  EXPECT_EQ(recorder->Wait()->finish_reason, FinishReason::kTimeLimit);
+  EXPECT_TRUE(std::string_view("bcd").starts_with(recorder->text)) << recorder->text;
+}
+
+TEST_F(SchedulerTest, DrainFinishesWhatWasAdmittedAndRefusesTheRest) {
+  runner_.HoldAt(2);
+  const auto running = std::make_shared<Recorder>(), waiting = std::make_shared<Recorder>();
+  ASSERT_TRUE(scheduler_.Submit(Prompt("a"), running).ok());
+  runner_.WaitUntilHeld();
+  ASSERT_TRUE(scheduler_.Submit(Prompt("k"), waiting).ok());
+  auto drained = std::async(std::launch::async, [&] { return scheduler_.Drain(10min); });
+  while (scheduler_.Submit(Prompt("z"), std::make_shared<Recorder>()).status().code() !=
+         absl::StatusCode::kUnavailable) {
+    std::this_thread::yield();
+  }
+  runner_.Release();
+  EXPECT_TRUE(drained.get());
+  EXPECT_EQ(running->Wait()->completion_tokens, 5);
+  EXPECT_EQ(waiting->Wait()->completion_tokens, 5);
+}
+
+TEST_F(SchedulerTest, DrainCancelsWhatOutlastsTheTimeout) {
+  runner_.HoldAt(2);
+  const auto running = std::make_shared<Recorder>(), waiting = std::make_shared<Recorder>();
+  ASSERT_TRUE(scheduler_.Submit(Prompt("a", 30), running).ok());
+  runner_.WaitUntilHeld();
+  ASSERT_TRUE(scheduler_.Submit(Prompt("k"), waiting).ok());
+  auto drained = std::async(std::launch::async, [&] { return scheduler_.Drain(1ms); });
+  // The running request is interrupted before its held step returns, or right after a later one.
+  std::this_thread::sleep_for(20ms);
+  runner_.Release();
+  EXPECT_FALSE(drained.get());
+  EXPECT_EQ(running->Wait().status(), Unavailable("the server is shutting down"));
+  EXPECT_EQ(waiting->Wait().status(), Unavailable("the server is shutting down"));
+}
+
+TEST(SchedulerLifetime, DestructionEndsWhatRuns) {
+  PuppetTokenizer tokenizer;
+  PuppetRunner runner;
+  const auto recorder = std::make_shared<Recorder>();
+  {
+    Scheduler scheduler(runner, tokenizer);
+    ASSERT_TRUE(scheduler.Submit(Prompt("a", 4000), recorder).ok());
+  }
+  const auto result = recorder->Wait();
+  EXPECT_TRUE(result.ok() || result.status().code() == absl::StatusCode::kUnavailable);
+}
+
+}  // namespace
+}  // namespace thermocline
