@@ -21,5 +21,7 @@ void AddInspectCommand(CLI::App& program, Command& command);
 void AddDoctorCommand(CLI::App& program, Command& command);
 void AddEvalCommand(CLI::App& program, Command& command);
 void AddBenchCommand(CLI::App& program, Command& command);
+void AddProfileCommand(CLI::App& program, Command& command);
+void AddPlanCommand(CLI::App& program, Command& command);
 
 }  // namespace thermocline

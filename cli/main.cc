@@ -16,6 +16,8 @@ int main(int argc, char** argv) {
   thermocline::AddServeCommand(program, command);
   thermocline::AddCompleteCommand(program, command);
 #endif
+  thermocline::AddProfileCommand(program, command);
+  thermocline::AddPlanCommand(program, command);
   thermocline::AddInspectCommand(program, command);
   thermocline::AddDoctorCommand(program, command);
   thermocline::AddEvalCommand(program, command);

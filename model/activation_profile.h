@@ -27,6 +27,15 @@ struct CorpusPosition {
   int64_t windows = 0;
 };
 
+// Bytes of a model's parts, kept with its profile so that a plan can be solved again without the model.
+struct ModelFootprint {
+  int64_t neuron_bytes = 0;        // of one neuron's gate, up and down rows
+  int64_t attention_bytes = 0;     // of one layer's attention weights and norms
+  int64_t kv_bytes_per_token = 0;  // of one layer's keys and values
+  int64_t head_bytes = 0;          // of head and embedding
+  int64_t context_tokens = 0;      // the model's context
+};
+
 struct ActivationProfile {
   std::string model_sha256;
   std::string architecture;
@@ -38,6 +47,7 @@ struct ActivationProfile {
   int64_t held_out_tokens = 0;
   std::vector<LayerActivations> layers;  // index is the layer's number
   CorpusPosition corpus;
+  ModelFootprint footprint;
 
   // Empty counts of the given shape.
   void Resize(int64_t n_layers, int64_t d_ff_per_layer);

@@ -1,0 +1,290 @@
+// thermocline profile: count which neurons fire, measure the machine, decide where everything lives, draw the
+// report.
+// SPDX-License-Identifier: Apache-2.0
+#include <unistd.h>
+
+#include <csignal>
+#include <filesystem>
+#include <memory>
+#include <optional>
+
+#include "cli/commands.h"
+#include "cli/load_model.h"
+#include "cli/planning_flags.h"
+#include "cli/size_format.h"
+#include "core/replace_file.h"
+#include "core/timer.h"
+#include "profiler/activation_counter.h"
+#include "profiler/hardware_probe.h"
+#include "profiler/skewness.h"
+#include "scheduler/request.h"
+
+namespace thermocline {
+namespace {
+
+struct Flags {
+  ModelFlags model;
+  PlanningFlags planning;
+  std::string corpus;
+  std::string out;
+  CountingOptions counting;
+  std::optional<double> threshold;
+  std::vector<std::string> merge;  // profile directories
+  bool resume = false;
+  bool json = false;
+};
+
+volatile std::sig_atomic_t interrupted = 0;
+
+// Draws on standard error, and only on a terminal.
+class ProgressBar {
+ public:
+  bool Show(const CountingProgress& progress) {
+    if (!terminal_) return true;
+    const double seconds = watch_.Seconds();
+    const double share = progress.corpus_bytes > 0 ? static_cast<double>(progress.consumed_bytes) /
+                                                         static_cast<double>(progress.corpus_bytes)
+                                                   : 1.0;
+    constexpr int kWidth = 30;
+    const int filled = static_cast<int>(share * kWidth);
+    fmt::print(stderr, "\r[{:#<{}}{:.<{}}] {:3.0f} %  {} tokens  {:.0f} tokens/s  {:.0f} s left  ", "",
+               filled, "", kWidth - filled, 100 * share, progress.tokens,
+               static_cast<double>(progress.tokens) / seconds, share > 0 ? seconds / share - seconds : 0);
+    shown_ = true;
+    return true;
+  }
+  ~ProgressBar() {
+    if (shown_) fmt::print(stderr, "\n");
+  }
+
+ private:
+  const bool terminal_ = isatty(STDERR_FILENO) != 0;
+  const Stopwatch watch_;
+  bool shown_ = false;
+};
+
+ModelIdentity IdentityOf(const Checkpoint& checkpoint, const std::string& sha256) {
+  const ModelConfig& config = checkpoint.config;
+  return {.sha256 = sha256, .n_layers = config.n_layers, .d_model = config.d_model, .d_ff = config.d_ff};
+}
+
+ActivationProfile EmptyProfile(const LoadedModel& model, const std::string& sha256, double threshold) {
+  const ModelConfig& config = model.checkpoint.config;
+  ActivationProfile profile;
+  profile.model_sha256 = sha256;
+  profile.architecture = config.architecture;
+  profile.activation = NameOf(config.activation);
+  profile.threshold = threshold;
+  profile.d_model = config.d_model;
+  profile.footprint = FootprintOf(config, model.weights);
+  profile.Resize(config.n_layers, config.d_ff);
+  return profile;
+}
+
+// Counts over the corpus, from the start or where an earlier run stopped, and keeps what was counted in any
+// case.
+absl::StatusOr<ActivationProfile> Count(const Flags& flags, LoadedModel& model, const std::string& sha256,
+                                        const ProfileDirectory& directory) {
+  ActivationProfile profile = EmptyProfile(model, sha256, flags.threshold.value_or(0));
+  if (flags.resume) {
+    TC_ASSIGN_OR_RETURN(profile, ReadProfile(directory.profile()));
+    TC_RETURN_IF_ERROR(CheckBelongs(profile, IdentityOf(model.checkpoint, sha256), directory.profile()));
+  }
+  struct sigaction action {};
+  action.sa_handler = [](int) { interrupted = 1; };
+  sigaction(SIGINT, &action, nullptr);
+  {
+    ProgressBar bar;
+    TC_RETURN_IF_ERROR(CountActivations(
+        *model.runner, *model.checkpoint.tokenizer, flags.corpus, flags.counting, profile,
+        [&](const CountingProgress& progress) { return bar.Show(progress) && interrupted == 0; }));
+  }
+  TC_RETURN_IF_ERROR(WriteProfile(profile, directory.profile()));
+  if (interrupted != 0) {
+    return Cancelled("interrupted: {} tokens are kept in {}; --resume goes on",
+                     profile.profiled_tokens + profile.held_out_tokens, directory.profile());
+  }
+  return profile;
+}
+
+absl::StatusOr<ActivationProfile> Merge(const Flags& flags, const LoadedModel& model,
+                                        const std::string& sha256, const ProfileDirectory& directory) {
+  std::optional<ActivationProfile> sum;
+  for (const std::string& part : flags.merge) {
+    const std::string path = ProfileDirectory(part).profile();
+    TC_ASSIGN_OR_RETURN(ActivationProfile profile, ReadProfile(path));
+    TC_RETURN_IF_ERROR(CheckBelongs(profile, IdentityOf(model.checkpoint, sha256), path));
+    if (!sum) {
+      sum = std::move(profile);
+      continue;
+    }
+    TC_ASSIGN_OR_RETURN(sum, MergeProfiles(*sum, profile));
+  }
+  TC_RETURN_IF_ERROR(WriteProfile(*sum, directory.profile()));
+  return *std::move(sum);
+}
+
+// This machine's, measured now, or that of --hardware; either way kept in the directory.
+absl::StatusOr<HardwareProfile> Hardware(const PlanningFlags& flags, int threads,
+                                         const ProfileDirectory& directory) {
+  HardwareProfile hardware;
+  if (!flags.hardware.empty()) {
+    TC_ASSIGN_OR_RETURN(hardware, ReadHardware(flags.hardware));
+  } else {
+    ProbeOptions probe;
+    probe.threads = threads;
+    if (flags.device == "host") probe.accelerators = {DeviceKind::kHost};
+    if (flags.device == "cuda" || flags.device == "auto") probe.accelerators = {DeviceKind::kCuda};
+    auto measured = ProbeHardware(probe);
+    if (flags.device == "auto" &&
+        (absl::IsUnavailable(measured.status()) || absl::IsUnimplemented(measured.status()))) {
+      probe.accelerators.clear();
+      measured = ProbeHardware(probe);
+    }
+    TC_ASSIGN_OR_RETURN(hardware, std::move(measured));
+  }
+  TC_RETURN_IF_ERROR(WriteHardware(hardware, directory.hardware()));
+  return hardware;
+}
+
+// Budgets around the plan's own, for the report's curve.
+absl::StatusOr<std::vector<SweepPoint>> Curve(const SolvedPlan& solved) {
+  if (solved.problem.accelerators.empty()) return std::vector<SweepPoint>();
+  PlacementProblem problem = solved.problem;
+  problem.time_limit_seconds = 2;
+  std::vector<int64_t> budgets;
+  for (int eighths = 1; eighths <= 16; ++eighths)
+    budgets.push_back(problem.accelerators[0].budget_bytes * eighths / 8);
+  return SweepBudgets(std::move(problem), budgets);
+}
+
+nlohmann::ordered_json ProfileJson(const ActivationProfile& profile, const Plan& plan) {
+  nlohmann::ordered_json layers = nlohmann::ordered_json::array();
+  for (const LayerActivations& layer : profile.layers) {
+    const Skewness skewness = MeasureSkewness(layer.profiled.active, profile.profiled_tokens);
+    const Skewness held_out = MeasureSkewness(layer.held_out.active, profile.held_out_tokens);
+    layers.push_back({{"sparsity", skewness.sparsity},
+                      {"share_for_50", skewness.share_for_50},
+                      {"share_for_80", skewness.share_for_80},
+                      {"share_for_90", skewness.share_for_90},
+                      {"share_for_99", skewness.share_for_99},
+                      {"gini", skewness.gini},
+                      {"skewness", skewness.third_moment},
+                      {"held_out_sparsity", held_out.sparsity},
+                      {"held_out_share_for_80", held_out.share_for_80},
+                      {"predictor", nullptr}});
+  }
+  return {{"model_sha256", profile.model_sha256},
+          {"tokens", profile.profiled_tokens},
+          {"held_out_tokens", profile.held_out_tokens},
+          {"layers", layers},
+          {"plan", PlanJson(plan)}};
+}
+
+void PrintProfile(const ActivationProfile& profile, const ProfileDirectory& directory) {
+  fmt::print("{} tokens counted, {} held out\n\n", profile.profiled_tokens, profile.held_out_tokens);
+  fmt::print("{:>5} {:>10} {:>18} {:>8} {:>10}\n", "layer", "sparsity", "neurons for 80 %", "Gini",
+             "skewness");
+  for (size_t l = 0; l < profile.layers.size(); ++l) {
+    const Skewness skewness = MeasureSkewness(profile.layers[l].profiled.active, profile.profiled_tokens);
+    fmt::print("{:>5} {:>9.1f}% {:>17.1f}% {:>8.3f} {:>10.2f}\n", l, 100 * skewness.sparsity,
+               100 * skewness.share_for_80, skewness.gini, skewness.third_moment);
+  }
+  fmt::print("\nreport: {}\n", directory.report());
+}
+
+absl::Status CheckFlags(const Flags& flags) {
+  TC_RETURN_IF_ERROR(ReadPlanningFlags(flags.planning).status());
+  if (flags.corpus.empty() == flags.merge.empty())
+    return FieldError("--corpus", "give either a corpus or --merge");
+  if (flags.resume && !flags.merge.empty()) return FieldError("--resume", "does not go with --merge");
+  if (flags.threshold && !(*flags.threshold >= 0)) {
+    return FieldError("--threshold", fmt::format("is {}, allowed are 0 and above", *flags.threshold));
+  }
+  if (flags.counting.held_out_every < 0 || flags.counting.held_out_every == 1) {
+    return FieldError("--held-out-every", fmt::format("is {}, allowed are 0 (none) and 2 and above",
+                                                      flags.counting.held_out_every));
+  }
+  if (flags.counting.max_tokens < 0) {
+    return FieldError("--max-tokens",
+                      fmt::format("is {}, allowed are 0 and above", flags.counting.max_tokens));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Profile(const Flags& flags) {
+  TC_RETURN_IF_ERROR(CheckFlags(flags));
+  TC_ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model, LoadModel(flags.model));
+  if (!HasTrueZeros(model->checkpoint.config.activation) && !flags.threshold) {
+    return FieldError("--threshold", fmt::format("is needed: no activation of {} is exactly zero",
+                                                 NameOf(model->checkpoint.config.activation)));
+  }
+  std::string out = flags.out;
+  if (out.empty()) {
+    std::filesystem::path path(flags.model.path);
+    if (path.filename().empty()) path = path.parent_path();
+    out = path.string() + ".thermocline";
+  }
+  const ProfileDirectory directory(out);
+  std::error_code error;
+  std::filesystem::create_directories(directory.path, error);
+  if (error) return FailedPrecondition("{}: {}", directory.path, error.message());
+
+  const std::string sha256 = model->checkpoint.Sha256();
+  ActivationProfile profile;
+  if (flags.merge.empty()) {
+    TC_ASSIGN_OR_RETURN(profile, Count(flags, *model, sha256, directory));
+  } else {
+    TC_ASSIGN_OR_RETURN(profile, Merge(flags, *model, sha256, directory));
+  }
+  TC_ASSIGN_OR_RETURN(const HardwareProfile hardware,
+                      Hardware(flags.planning, model->team->threads(), directory));
+  TC_ASSIGN_OR_RETURN(const SolvedPlan solved,
+                      SolveFor(profile, directory.profile(), hardware, flags.planning));
+  TC_RETURN_IF_ERROR(WritePlan(solved.plan, directory.plan()));
+  TC_ASSIGN_OR_RETURN(std::vector<SweepPoint> sweep, Curve(solved));
+  const std::string report =
+      RenderReport({.model_name = std::filesystem::path(flags.model.path).filename().string(),
+                    .profile = &profile,
+                    .plan = &solved.plan,
+                    .hardware = &hardware,
+                    .sweep = std::move(sweep)});
+  TC_RETURN_IF_ERROR(ReplaceFile(directory.report(), report));
+  if (flags.json) {
+    fmt::print("{}\n", ProfileJson(profile, solved.plan).dump());
+  } else {
+    PrintProfile(profile, directory);
+    PrintPlan(solved.plan);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddProfileCommand(CLI::App& program, Command& command) {
+  CLI::App* profile = program.add_subcommand(
+      "profile", "Count which neurons fire over a corpus and plan where everything lives");
+  auto flags = std::make_shared<Flags>();
+  AddModelFlags(*profile, flags->model);
+  profile->add_option("--corpus", flags->corpus,
+                      "text, or JSONL with a field \"text\" when the name ends in .jsonl");
+  profile->add_option("--out", flags->out, "profile directory; MODEL.thermocline");
+  profile
+      ->add_option("--held-out-every", flags->counting.held_out_every,
+                   "every n-th window judges the plan instead; 0: none")
+      ->capture_default_str();
+  profile
+      ->add_option("--max-tokens", flags->counting.max_tokens,
+                   "stop after that many tokens; 0: the whole corpus")
+      ->capture_default_str();
+  profile->add_option("--threshold", flags->threshold,
+                      "a neuron is active above this magnitude (models without true zeros)");
+  profile->add_option("--merge", flags->merge,
+                      "profile directories of the same model, to add up instead of counting");
+  profile->add_flag("--resume", flags->resume, "go on where an interrupted run stopped");
+  AddPlanningFlags(*profile, flags->planning);
+  profile->add_flag("--json", flags->json, "print one JSON object");
+  profile->callback([flags, &command] { command.action = [flags] { return Profile(*flags); }; });
+}
+
+}  // namespace thermocline

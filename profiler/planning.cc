@@ -1,0 +1,127 @@
+// Planning.
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/planning.h"
+
+#include <algorithm>
+
+namespace thermocline {
+namespace {
+
+constexpr double kAssumedGbPerSecond = 1008;
+constexpr int64_t kAssumedMemoryBytes = int64_t{24} * 1000 * 1000 * 1000;
+constexpr double kAssumedSyncMicros = 20;
+
+int64_t BytesOf(const WeightView& w) { return w.rows * *RowBytes(w.type, w.cols); }
+
+// The accelerator to plan for, from the hardware profile or assumed.
+struct Accelerator {
+  PlacementDevice device;
+  double sync_micros = 0;
+};
+
+absl::StatusOr<Accelerator> ChooseAccelerator(const HardwareProfile& hardware,
+                                              const PlanningOptions& options) {
+  const auto found = std::ranges::find(hardware.accelerators, options.device, &AcceleratorProfile::kind);
+  if (found == hardware.accelerators.end()) {
+    if (options.device == DeviceKind::kHost) {
+      return FailedPrecondition("the hardware profile has no emulated accelerator; probe with --device host");
+    }
+    return Accelerator{
+        .device = {.name = kAssumedDevice,
+                   .kind = options.device,
+                   .budget_bytes = options.budget_bytes > 0 ? options.budget_bytes : kAssumedMemoryBytes,
+                   .gb_per_second = kAssumedGbPerSecond},
+        .sync_micros = kAssumedSyncMicros};
+  }
+  const int64_t budget = options.budget_bytes > 0 ? options.budget_bytes : found->memory_bytes;
+  if (budget > found->memory_bytes) {
+    return InvalidArgument("--gpu-memory is {} bytes, {} has {}", budget, found->name, found->memory_bytes);
+  }
+  return Accelerator{.device = {.name = found->name,
+                                .kind = found->kind,
+                                .budget_bytes = budget,
+                                .gb_per_second = found->read_gb_per_second.median()},
+                     .sync_micros = found->sync_micros.median()};
+}
+
+std::vector<double> Frequencies(const std::vector<uint64_t>& active, int64_t tokens) {
+  std::vector<double> frequencies;
+  if (tokens == 0) return frequencies;
+  for (const uint64_t count : active)
+    frequencies.push_back(static_cast<double>(count) / static_cast<double>(tokens));
+  return frequencies;
+}
+
+}  // namespace
+
+ModelFootprint FootprintOf(const ModelConfig& config, const ModelWeights& weights) {
+  const LayerWeights& layer = weights.layers.front();
+  const FeedForward& ffn = layer.ffn;
+  ModelFootprint footprint;
+  footprint.neuron_bytes = ffn.layout == FfnLayout::kBundles
+                               ? ffn.bundles.stride_bytes
+                               : (BytesOf(ffn.gate) + BytesOf(ffn.up) + BytesOf(ffn.down)) / config.d_ff;
+  footprint.attention_bytes = BytesOf(layer.query) + BytesOf(layer.key) + BytesOf(layer.value) +
+                              BytesOf(layer.attention_output) +
+                              2 * config.d_model * static_cast<int64_t>(sizeof(float));
+  footprint.kv_bytes_per_token = 2 * config.n_kv_heads * config.d_head * static_cast<int64_t>(sizeof(float));
+  footprint.head_bytes = BytesOf(weights.head) + (config.tied_head ? 0 : BytesOf(weights.token_embedding));
+  footprint.context_tokens = config.context_length;
+  return footprint;
+}
+
+absl::StatusOr<PlacementProblem> BuildPlacementProblem(const ActivationProfile& profile,
+                                                       const std::string& profile_sha256,
+                                                       const HardwareProfile& hardware,
+                                                       const PlanningOptions& options) {
+  const ModelFootprint& footprint = profile.footprint;
+  if (options.slots < 1) return InvalidArgument("--slots is {}, at least 1 is needed", options.slots);
+  if (options.context_tokens < 0 || options.context_tokens > footprint.context_tokens) {
+    return InvalidArgument("--context is {}, the model's context is {} tokens", options.context_tokens,
+                           footprint.context_tokens);
+  }
+  const int64_t context = options.context_tokens > 0 ? options.context_tokens : footprint.context_tokens;
+  PlacementProblem problem{.model_sha256 = profile.model_sha256,
+                           .profile_sha256 = profile_sha256,
+                           .head_bytes = footprint.head_bytes,
+                           .cpu_gb_per_second = hardware.cpu_neuron_gb_per_second.median(),
+                           .objective = options.objective,
+                           .batch_tokens = options.batch_tokens,
+                           .time_limit_seconds = options.time_limit_seconds};
+  // Residual, queries, attention output, hidden neurons and the staged partial sum of every token of a step.
+  problem.scratch_bytes =
+      options.batch_tokens * (5 * profile.d_model + 2 * profile.d_ff) * static_cast<int64_t>(sizeof(float));
+  for (const LayerActivations& layer : profile.layers) {
+    problem.layers.push_back(
+        {.frequency = Frequencies(layer.profiled.active, profile.profiled_tokens),
+         .held_out_frequency = Frequencies(layer.held_out.active, profile.held_out_tokens),
+         .neuron_bytes = footprint.neuron_bytes,
+         .attention_bytes = footprint.attention_bytes,
+         .kv_cache_bytes = footprint.kv_bytes_per_token * context * options.slots});
+  }
+  if (options.device != DeviceKind::kCpu) {
+    TC_ASSIGN_OR_RETURN(const Accelerator accelerator, ChooseAccelerator(hardware, options));
+    problem.accelerators.push_back(accelerator.device);
+    problem.sync_micros = accelerator.sync_micros;
+  }
+  return problem;
+}
+
+absl::StatusOr<std::vector<SweepPoint>> SweepBudgets(PlacementProblem problem,
+                                                     const std::vector<int64_t>& budgets) {
+  std::vector<SweepPoint> points;
+  if (problem.accelerators.size() != 1) return points;
+  for (const int64_t budget : budgets) {
+    problem.accelerators[0].budget_bytes = budget;
+    const absl::StatusOr<Plan> plan = SolvePlacement(problem);
+    if (absl::IsResourceExhausted(plan.status())) continue;
+    TC_RETURN_IF_ERROR(plan.status());
+    points.push_back({.budget_bytes = budget,
+                      .tokens_per_second = plan->prediction.tokens_per_second,
+                      .held_out_coverage = plan->prediction.held_out_coverage,
+                      .hot_neurons = plan->hot_neurons()});
+  }
+  return points;
+}
+
+}  // namespace thermocline
