@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs every Debian 12 package that building, testing and the demo need. Safe to run again; the only place that names packages.
+# usage: install-deps.sh [--mpi]   --mpi: also Open MPI, with which builds can share profiling under mpirun
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
 
@@ -15,6 +16,11 @@ packages=(
   # Python clients, goldens and oracles of the tests
   python3 python3-venv python3-pip python3-numpy python3-grpcio python3-protobuf
 )
+case "${1:-}" in
+  '') ;;
+  --mpi) packages+=(openmpi-bin libopenmpi-dev) ;;
+  *) echo "install-deps: unknown argument '$1', allowed is --mpi" >&2; exit 2 ;;
+esac
 
 missing=()
 for package in "${packages[@]}"; do

@@ -29,7 +29,7 @@ inline void ExpectRefusal(const absl::Status& status, const std::vector<std::str
   ASSERT_FALSE(status.ok());
   const std::string message(status.message());
   EXPECT_TRUE(IsOneLine(message)) << message;
-  for (const std::string& word : words) EXPECT_THAT(message, testing::HasSubstr(word));
+  for (const std::string& word : words) EXPECT_THAT(message, ::testing::HasSubstr(word));
 }
 
 // A copy of exactly the text's size on the heap, so that AddressSanitizer sees any read past its end.
@@ -49,10 +49,10 @@ class ExactBytes {
 class TemporaryFolder {
  public:
   TemporaryFolder() {
-    const testing::TestInfo& info = *testing::UnitTest::GetInstance()->current_test_info();
+    const ::testing::TestInfo& info = *::testing::UnitTest::GetInstance()->current_test_info();
     std::string name = std::string(info.test_suite_name()) + "." + info.name();
     std::replace(name.begin(), name.end(), '/', '_');
-    path_ = testing::TempDir() + name;
+    path_ = ::testing::TempDir() + name;
     std::filesystem::remove_all(path_);
     std::filesystem::create_directories(path_);
   }
