@@ -2,7 +2,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "profiler/placement_milp.h"
 
+#include <CbcHeuristic.hpp>
+#include <CbcHeuristicDiveFractional.hpp>
 #include <CbcModel.hpp>
+#include <CglGomory.hpp>
+#include <CglKnapsackCover.hpp>
+#include <CglMixedIntegerRounding2.hpp>
 #include <CoinError.hpp>
 #include <CoinPackedMatrix.hpp>
 #include <OsiClpSolverInterface.hpp>
@@ -16,9 +21,12 @@ namespace {
 
 // The solver's tolerances are absolute; costs are scaled so that the dearest plan costs about this much.
 constexpr double kScaledCost = 1000;
-constexpr double kGapTolerance = 1e-6;
-// Ends hopeless proofs at the same place on every machine, which a clock would not.
-constexpr int kMostNodes = 2000;
+constexpr double kGapTolerance = 1e-9;  // below it a plan counts as optimal
+// Ends hopeless proofs at the same place on every machine, which a clock would not. A node's work grows with
+// the columns, so this is for their product; seconds for the largest models.
+constexpr int64_t kMostColumnNodes = 4'000'000;
+constexpr double kLeastShare = 1e-7;  // of a column that the relaxation uses
+constexpr int kRootOnly = -99;        // how often to cut, in CBC's terms
 
 // One column: a layer's choice.
 struct Column {
@@ -106,20 +114,32 @@ class Program {
     cbc.setRandomSeed(1);
     cbc.setAllowableFractionGap(kGapTolerance);
     cbc.setAllowableGap(0);
-    cbc.setMaximumNodes(kMostNodes);
+    cbc.setMaximumNodes(static_cast<int>(kMostColumnNodes / std::ssize(columns_)) + 1);
     cbc.setUseElapsedTime(true);
     cbc.setMaximumSeconds(model_.problem().time_limit_seconds);
-    std::vector<double> best = Cheapest(starts);
+    CglGomory gomory;
+    CglKnapsackCover cover;
+    CglMixedIntegerRounding2 rounding_cuts;
+    cbc.addCutGenerator(&gomory, kRootOnly, "gomory");
+    cbc.addCutGenerator(&cover, kRootOnly, "cover");
+    cbc.addCutGenerator(&rounding_cuts, kRootOnly, "rounding");
+    CbcRounding rounding(cbc);
+    CbcHeuristicDiveFractional dive(cbc);
+    cbc.addHeuristic(&rounding);
+    cbc.addHeuristic(&dive);
+    std::vector<double> best = AsSolution(columns_, RoundDown(solver_.getColSolution()));
+    for (const LayerChoices& start : starts) {
+      std::vector<double> solution = AsSolution(columns_, start);
+      if (ScaledCost(solution) < ScaledCost(best)) best = std::move(solution);
+    }
     cbc.setBestSolution(best.data(), static_cast<int>(best.size()), ScaledCost(best));
     cbc.branchAndBound();
     if (cbc.bestSolution() != nullptr) {
       const std::vector<double> found(cbc.bestSolution(), cbc.bestSolution() + columns_.size());
-      if (ScaledCost(found) < ScaledCost(best)) best = found;
+      // The solver's tolerances may admit what the memory does not.
+      if (Fits(Choices(found)) && ScaledCost(found) < ScaledCost(best)) best = found;
     }
-    // A search that ran to its end has cut branches within the tolerance, which its own bound leaves out.
-    const double cost = ScaledCost(best);
-    const double bound =
-        cbc.isProvenOptimal() ? cost - kGapTolerance * std::abs(cost) : cbc.getBestPossibleObjValue();
+    const double bound = cbc.isProvenOptimal() ? ScaledCost(best) : cbc.getBestPossibleObjValue();
     return {Choices(best), std::max(root_bound, bound) / scale_};
   }
 
@@ -166,13 +186,27 @@ class Program {
     return cost;
   }
 
-  std::vector<double> Cheapest(const std::vector<LayerChoices>& starts) const {
-    std::vector<double> best = AsSolution(columns_, LayerChoices(model_.n_layers()));
-    for (const LayerChoices& start : starts) {
-      std::vector<double> solution = AsSolution(columns_, start);
-      if (ScaledCost(solution) < ScaledCost(best)) best = std::move(solution);
+  // Of a layer that the relaxation mixes, the smallest count; none of it where that overfills an accelerator,
+  // which a mix of accelerators can.
+  LayerChoices RoundDown(const double* solution) const {
+    LayerChoices choices(model_.n_layers());
+    std::vector<int> n_mixed(model_.n_layers());
+    for (size_t c = 0; c < columns_.size(); ++c) {
+      const Column& column = columns_[c];
+      LayerChoice& choice = choices[column.layer];
+      if (solution[c] < kLeastShare) continue;
+      if (n_mixed[column.layer]++ == 0 || column.choice.hot < choice.hot) choice = column.choice;
     }
-    return best;
+    if (Fits(choices)) return choices;
+    for (int l = 0; l < model_.n_layers(); ++l) {
+      if (n_mixed[l] > 1) choices[l] = {};
+    }
+    return Fits(choices) ? choices : LayerChoices(model_.n_layers());
+  }
+
+  bool Fits(const LayerChoices& choices) const {
+    const std::vector<int64_t> left = model_.Left(choices);
+    return std::all_of(left.begin(), left.end(), [](int64_t bytes) { return bytes >= 0; });
   }
 
   LayerChoices Choices(const std::vector<double>& solution) const {
