@@ -15,6 +15,7 @@
 #include <cmath>
 #include <exception>
 #include <numeric>
+#include <utility>
 
 namespace thermocline {
 namespace {
@@ -127,7 +128,7 @@ class Program {
     CbcHeuristicDiveFractional dive(cbc);
     cbc.addHeuristic(&rounding);
     cbc.addHeuristic(&dive);
-    std::vector<double> best = AsSolution(columns_, RoundDown(solver_.getColSolution()));
+    std::vector<double> best = AsSolution(columns_, Round(solver_.getColSolution()));
     for (const LayerChoices& start : starts) {
       std::vector<double> solution = AsSolution(columns_, start);
       if (ScaledCost(solution) < ScaledCost(best)) best = std::move(solution);
@@ -186,22 +187,25 @@ class Program {
     return cost;
   }
 
-  // Of a layer that the relaxation mixes, the smallest count; none of it where that overfills an accelerator,
-  // which a mix of accelerators can.
-  LayerChoices RoundDown(const double* solution) const {
+  // A relaxation's layers that have one choice keep it; the few others take, in order, the cheapest column
+  // that still fits.
+  LayerChoices Round(const double* solution) const {
     LayerChoices choices(model_.n_layers());
-    std::vector<int> n_mixed(model_.n_layers());
     for (size_t c = 0; c < columns_.size(); ++c) {
-      const Column& column = columns_[c];
+      if (solution[c] > 1 - kLeastShare) choices[columns_[c].layer] = columns_[c].choice;
+    }
+    if (!Fits(choices)) return LayerChoices(model_.n_layers());
+    std::vector<bool> mixed(model_.n_layers());
+    for (size_t c = 0; c < columns_.size(); ++c) {
+      if (solution[c] > kLeastShare && solution[c] < 1 - kLeastShare) mixed[columns_[c].layer] = true;
+    }
+    for (const Column& column : columns_) {
       LayerChoice& choice = choices[column.layer];
-      if (solution[c] < kLeastShare) continue;
-      if (n_mixed[column.layer]++ == 0 || column.choice.hot < choice.hot) choice = column.choice;
+      if (!mixed[column.layer] || column.cost >= model_.Cost(column.layer, choice)) continue;
+      const LayerChoice before = std::exchange(choice, column.choice);
+      if (!Fits(choices)) choice = before;
     }
-    if (Fits(choices)) return choices;
-    for (int l = 0; l < model_.n_layers(); ++l) {
-      if (n_mixed[l] > 1) choices[l] = {};
-    }
-    return Fits(choices) ? choices : LayerChoices(model_.n_layers());
+    return choices;
   }
 
   bool Fits(const LayerChoices& choices) const {

@@ -8,6 +8,8 @@
 namespace thermocline {
 namespace {
 
+constexpr int64_t kNearlyFullDivisor = 20;  // 95 % used
+
 // Expected time of one more neuron of the layer on the CPU, the border's: counts cannot come closer than that
 // to a balance.
 double NeuronSeconds(const PlacementModel& model, int layer, int64_t rank) {
@@ -32,7 +34,7 @@ double UnlimitedSeconds(const PlacementModel& model, int layer) {
   return best;
 }
 
-// Whether no accelerator has room for one more group of a layer that has cold neurons.
+// Whether no accelerator has room for one more group of a layer with cold neurons, or all are nearly full.
 bool IsFull(const PlacementModel& model, const LayerChoices& choices) {
   int64_t unit_bytes = std::numeric_limits<int64_t>::max();
   for (int l = 0; l < model.n_layers(); ++l) {
@@ -41,7 +43,11 @@ bool IsFull(const PlacementModel& model, const LayerChoices& choices) {
     unit_bytes = std::min(unit_bytes, std::min(cold, model.problem().group_neurons) * model.neuron_bytes(l));
   }
   const std::vector<int64_t> left = model.Left(choices);
-  return std::none_of(left.begin(), left.end(), [&](int64_t free) { return free >= unit_bytes; });
+  for (size_t i = 0; i < left.size(); ++i) {
+    const int64_t nearly_full = model.problem().accelerators[i].budget_bytes / kNearlyFullDivisor;
+    if (left[i] >= std::max(unit_bytes, nearly_full)) return false;
+  }
+  return true;
 }
 
 }  // namespace
