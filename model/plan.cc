@@ -2,9 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/plan.h"
 
-#include <cmath>
 #include <limits>
 #include <optional>
+#include <utility>
 
 #include "core/checked.h"
 #include "core/mapped_file.h"
@@ -16,6 +16,7 @@ namespace thermocline {
 namespace {
 
 constexpr size_t kLargestFileBytes = size_t{1} << 30;
+constexpr uint64_t kLargestBytes = std::numeric_limits<int64_t>::max();
 
 v1::PlacementObjective ToProto(PlacementObjective objective) {
   switch (objective) {
@@ -286,6 +287,14 @@ class PlanReader {
 
   // A device's neuron_bytes are its units', and an accelerator holds no more than its budget.
   absl::Status CheckBudgets() const {
+    uint64_t budgets = 0;
+    for (const PlanDevice& device : plan_.devices) {
+      const auto sum = CheckedAdd(budgets, static_cast<uint64_t>(device.budget_bytes));
+      if (!sum || *sum > kLargestBytes) {
+        return InvalidArgument("{}: the devices' budget_bytes add up to 2^63 or more", path_);
+      }
+      budgets = *sum;
+    }
     std::vector<uint64_t> unit_bytes(plan_.devices.size());
     for (const PlanLayer& layer : plan_.layers) {
       for (const PlanUnit& unit : layer.units) {
@@ -303,8 +312,8 @@ class PlanReader {
       uint64_t used = 0;
       for (const int64_t bytes : {device.attention_bytes, device.kv_cache_bytes, device.predictor_bytes,
                                   device.head_bytes, device.scratch_bytes, device.neuron_bytes}) {
-        used += static_cast<uint64_t>(bytes);  // each is below 2^63, so a wrap shows below
-        if (used > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
+        used += static_cast<uint64_t>(bytes);  // both are below 2^63
+        if (used > kLargestBytes) {
           return InvalidArgument("{}: the bytes of devices[{}] add up to 2^63 or more", path_, i);
         }
       }
