@@ -24,11 +24,13 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::microseconds kLookFor{50};
 constexpr int kHandOversPerSample = 200;
 
-// Returns once `word` is no longer `old`. Reading the clock paces the look.
+// Returns once `word` is no longer `old`. Yielding between looks lets the other side run where the system has
+// put both on one CPU; elsewhere it costs a fraction of a microsecond.
 void AwaitChange(const std::atomic<uint32_t>& word, uint32_t old) {
   const Clock::time_point give_up = Clock::now() + kLookFor;
   do {
     if (word.load(std::memory_order_acquire) != old) return;
+    std::this_thread::yield();
   } while (Clock::now() < give_up);
   word.wait(old, std::memory_order_acquire);
 }

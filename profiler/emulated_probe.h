@@ -14,8 +14,9 @@
 
 namespace thermocline {
 
-// A thread that runs operators one by one as they are posted. Each side waits for the other by looking for
-// 50 microseconds and then sleeping: hand-overs of a token in flight stay fast, an idle thread costs nothing.
+// A thread that runs operators one by one as they are posted. Each side waits for the other by looking for 50
+// microseconds, yielding its CPU between looks, and then sleeping: hand-overs of a token in flight stay fast,
+// an idle thread costs nothing.
 class EmulatedAccelerator {
  public:
   // ResourceExhausted when there is no thread to be had.
