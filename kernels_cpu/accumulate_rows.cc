@@ -16,15 +16,15 @@ namespace thermocline {
 namespace HWY_NAMESPACE {
 namespace {
 
-constexpr int kGroupRows = 4;            // rows added in one pass over y, one token
-constexpr int kBatchRows = 8;            // rows decoded at a time for a batch
-constexpr int64_t kChunkColumns = 256;   // columns decoded at a time for a batch: 8 KiB with kBatchRows
-constexpr int64_t kPrefetchBytes = 256;  // of each row of the next group: what the hardware does not foresee
+constexpr int kGroupRows = 4;           // rows added in one pass over y, one token
+constexpr int kBatchRows = 8;           // rows decoded at a time for a batch
+constexpr int64_t kChunkColumns = 256;  // columns decoded at a time for a batch: 8 KiB with kBatchRows
 
-// y[c] += sum_r h[r] * rows[r][c], r ascending, for one token.
+// y[c] += sum_r h[r] * rows[r][c], r ascending, for one token. The rows of the next call, `next`, are
+// prefetched alongside: the hardware does not foresee which rows are active.
 template <class Codec, int kRows>
-HWY_INLINE void AddRowsOnce(const uint8_t* const* rows, const float* h, int64_t count,
-                            float* HWY_RESTRICT y) {
+HWY_INLINE void AddRowsOnce(const uint8_t* const* rows, const uint8_t* const* next, const float* h,
+                            int64_t count, float* HWY_RESTRICT y) {
   const uint8_t* source[kRows];
   F32 factor[kRows];
   for (int r = 0; r < kRows; ++r) {
@@ -33,20 +33,24 @@ HWY_INLINE void AddRowsOnce(const uint8_t* const* rows, const float* h, int64_t 
   }
   for (int64_t b = 0; b < count / Codec::kBlockElements; ++b) {
     typename Codec::Block block[kRows];
-    HWY_UNROLL(4)
-    for (int r = 0; r < kRows; ++r) block[r] = Codec::Open(source[r]);
+    THERMOCLINE_UNROLL(4)
+    for (int r = 0; r < kRows; ++r) {
+      block[r] = Codec::Open(source[r]);
+      for (int64_t byte = 0; byte < Codec::kBlockBytes; byte += 64)
+        hwy::Prefetch(next[r] + b * Codec::kBlockBytes + byte);
+    }
     for (int step = 0; step < Codec::kSteps; ++step) {
       F32 sum[Codec::kVectors];
-      HWY_UNROLL(16)
+      THERMOCLINE_UNROLL(16)
       for (int k = 0; k < Codec::kVectors; ++k) sum[k] = hn::LoadU(F32Tag(), y + k * kLanes);
-      HWY_UNROLL(4)
+      THERMOCLINE_UNROLL(4)
       for (int r = 0; r < kRows; ++r) {
         F32 w[Codec::kVectors];
         Codec::Step(block[r], step, w);
-        HWY_UNROLL(16)
+        THERMOCLINE_UNROLL(16)
         for (int k = 0; k < Codec::kVectors; ++k) sum[k] = hn::MulAdd(factor[r], w[k], sum[k]);
       }
-      HWY_UNROLL(16)
+      THERMOCLINE_UNROLL(16)
       for (int k = 0; k < Codec::kVectors; ++k) hn::StoreU(sum[k], F32Tag(), y + k * kLanes);
       y += Codec::kVectors * kLanes;
     }
@@ -88,21 +92,19 @@ struct OneToken {
       }
       return found;
     };
-    const uint8_t* rows[2][kGroupRows];
+    const uint8_t* rows[2][kGroupRows] = {};
     float factors[2][kGroupRows];
     int now = 0;
     int found = gather(rows[now], factors[now]);
     while (found == kGroupRows) {
       const int after = gather(rows[1 - now], factors[1 - now]);
-      for (int r = 0; r < after; ++r) {
-        for (int64_t byte = 0; byte < kPrefetchBytes; byte += 64) hwy::Prefetch(rows[1 - now][r] + byte);
-      }
-      AddRowsOnce<Codec, kGroupRows>(rows[now], factors[now], count, y + column_begin);
+      for (int r = after; r < kGroupRows; ++r) rows[1 - now][r] = rows[now][r];  // nothing to prefetch
+      AddRowsOnce<Codec, kGroupRows>(rows[now], rows[1 - now], factors[now], count, y + column_begin);
       now = 1 - now;
       found = after;
     }
     for (int r = 0; r < found; ++r)
-      AddRowsOnce<Codec, 1>(rows[now] + r, factors[now] + r, count, y + column_begin);
+      AddRowsOnce<Codec, 1>(rows[now] + r, rows[now] + r, factors[now] + r, count, y + column_begin);
   }
 };
 
@@ -118,7 +120,7 @@ HWY_NOINLINE void AddDecoded(const float* const* rows, const float* h, int64_t c
   int64_t c = 0;
   for (; c + kLanes <= count; c += kLanes) {
     F32 sum = hn::LoadU(F32Tag(), y + c);
-    HWY_UNROLL(8)
+    THERMOCLINE_UNROLL(8)
     for (int r = 0; r < kRows; ++r) sum = hn::MulAdd(factor[r], hn::Load(F32Tag(), w[r] + c), sum);
     hn::StoreU(sum, F32Tag(), y + c);
   }

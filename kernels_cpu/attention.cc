@@ -24,7 +24,7 @@ HWY_INLINE void ScorePositions(const float* HWY_RESTRICT query, const float* HWY
   int64_t c = 0;
   for (; c + kLanes <= d_head; c += kLanes) {
     const F32 q = hn::LoadU(F32Tag(), query + c);
-    HWY_UNROLL(4)
+    THERMOCLINE_UNROLL(4)
     for (int p = 0; p < kPositions; ++p)
       sum[p] = hn::MulAdd(q, hn::LoadU(F32Tag(), keys + p * d_head + c), sum[p]);
   }
@@ -79,7 +79,7 @@ HWY_INLINE void WeighValues(const float* HWY_RESTRICT weights, int64_t count,
   for (F32& s : sum) s = hn::Zero(F32Tag());
   for (int64_t p = 0; p < count; ++p) {
     const F32 weight = hn::Set(F32Tag(), weights[p]);
-    HWY_UNROLL(8)
+    THERMOCLINE_UNROLL(8)
     for (int k = 0; k < kVectors; ++k)
       sum[k] = hn::MulAdd(weight, hn::LoadU(F32Tag(), values + p * d_head + k * kLanes), sum[k]);
   }

@@ -40,14 +40,14 @@ struct FloatCodec {
 
 struct F32Codec : FloatCodec<4> {
   static HWY_INLINE void Step(Block block, int, F32* HWY_RESTRICT w) {
-    HWY_UNROLL(8)
+    THERMOCLINE_UNROLL(8)
     for (int k = 0; k < kVectors; ++k) w[k] = LoadElements(F32Tag(), block + 4 * k * kLanes);
   }
 };
 
 struct F16Codec : FloatCodec<2> {
   static HWY_INLINE void Step(Block block, int, F32* HWY_RESTRICT w) {
-    HWY_UNROLL(8)
+    THERMOCLINE_UNROLL(8)
     for (int k = 0; k < kVectors; ++k) w[k] = LoadHalves(block + 2 * k * kLanes);
   }
 };
@@ -55,7 +55,7 @@ struct F16Codec : FloatCodec<2> {
 struct BF16Codec : FloatCodec<2> {
   static HWY_INLINE void Step(Block block, int, F32* HWY_RESTRICT w) {
     const hn::Rebind<uint16_t, F32Tag> half_bits;
-    HWY_UNROLL(8)
+    THERMOCLINE_UNROLL(8)
     for (int k = 0; k < kVectors; ++k) {
       const auto bits = LoadElements(half_bits, block + 2 * k * kLanes);
       w[k] = hn::BitCast(F32Tag(), hn::ShiftLeft<16>(hn::PromoteTo(U32Tag(), bits)));
@@ -86,7 +86,7 @@ struct Q8_0Codec : Block32Codec<34> {
   static HWY_INLINE void Step(Block block, int, F32* HWY_RESTRICT w) {
     const F32 scale = BroadcastHalf(block);
     const hn::Rebind<int8_t, F32Tag> i8;
-    HWY_UNROLL(8)
+    THERMOCLINE_UNROLL(8)
     for (int k = 0; k < kVectors; ++k) {
       const auto quants = LoadElements(i8, block + 2 + k * kLanes);
       w[k] = hn::Mul(scale, hn::ConvertTo(F32Tag(), hn::PromoteTo(I32Tag(), quants)));
@@ -97,7 +97,7 @@ struct Q8_0Codec : Block32Codec<34> {
 // scale * nibble + offset for the 32 elements of 16 bytes.
 template <int kVectors>
 HWY_INLINE void ExpandNibbles(const uint8_t* quants, F32 scale, F32 offset, F32* HWY_RESTRICT w) {
-  HWY_UNROLL(8)
+  THERMOCLINE_UNROLL(8)
   for (int k = 0; k < kVectors / 2; ++k) {
     const I32 bytes = LoadBytes(quants + k * kLanes);
     w[k] = hn::MulAdd(scale, LowNibbles(bytes), offset);
@@ -135,7 +135,7 @@ template <int kVectors>
 HWY_INLINE void ExpandFiveBits(const uint8_t* high_bits, const uint8_t* quants, F32 scale, F32 offset,
                                F32* HWY_RESTRICT w) {
   const I32 high = hn::Set(I32Tag(), static_cast<int32_t>(LoadU32(high_bits)));
-  HWY_UNROLL(8)
+  THERMOCLINE_UNROLL(8)
   for (int k = 0; k < kVectors / 2; ++k) {
     const I32 bytes = LoadBytes(quants + k * kLanes);
     const I32 low = hn::And(bytes, hn::Set(I32Tag(), 15));
@@ -210,7 +210,7 @@ struct Q4_KCodec : SubBlockCodec<144> {
     const F32 low_minimum = hn::Set(f32, block.minimum[2 * step]);
     const F32 high_scale = hn::Set(f32, block.scale[2 * step + 1]);
     const F32 high_minimum = hn::Set(f32, block.minimum[2 * step + 1]);
-    HWY_UNROLL(8)
+    THERMOCLINE_UNROLL(8)
     for (int k = 0; k < kVectors / 2; ++k) {
       const I32 bytes = LoadBytes(quants + k * kLanes);
       w[k] = hn::MulSub(low_scale, LowNibbles(bytes), low_minimum);
@@ -232,7 +232,7 @@ struct Q5_KCodec : SubBlockCodec<176> {
     const I32 low_bit = hn::Set(i32, 1 << (2 * step));
     const I32 high_bit = hn::Set(i32, 2 << (2 * step));
     const I32 sixteen = hn::Set(i32, 16);
-    HWY_UNROLL(8)
+    THERMOCLINE_UNROLL(8)
     for (int k = 0; k < kVectors / 2; ++k) {
       const I32 bytes = LoadBytes(quants + k * kLanes);
       const I32 fifth = LoadBytes(block.data + 16 + k * kLanes);
@@ -279,7 +279,7 @@ struct Q6_KCodec {
     const int half = step / 4, quarter = step % 4;
     const uint8_t* low = block.data + half * 64 + (quarter % 2) * 32;
     const uint8_t* high = block.data + 128 + half * 32;
-    HWY_UNROLL(8)
+    THERMOCLINE_UNROLL(8)
     for (int k = 0; k < kVectors; ++k) {
       const I32 nibble =
           hn::And(hn::ShiftRightSame(LoadBytes(low + k * kLanes), (quarter / 2) * 4), hn::Set(i32, 15));

@@ -60,7 +60,7 @@ float SumOfSquares(const float* x, int64_t count) {
   for (F32& s : sum) s = hn::Zero(F32Tag());
   int64_t i = 0;
   for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
-    HWY_UNROLL(4)
+    THERMOCLINE_UNROLL(4)
     for (int k = 0; k < 4; ++k) {
       const F32 value = hn::LoadU(F32Tag(), x + i + k * kLanes);
       sum[k] = hn::MulAdd(value, value, sum[k]);

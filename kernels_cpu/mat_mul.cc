@@ -44,18 +44,18 @@ HWY_INLINE void DotRows(const uint8_t* const* rows, int64_t ahead_bytes, const f
     for (int r = 0; r < 4; ++r) sum[r] = hn::Zero(F32Tag());
     for (int64_t b = 0; b < count / Codec::kBlockElements; ++b) {
       typename Codec::Block block[kRows];
-      HWY_UNROLL(4)
+      THERMOCLINE_UNROLL(4)
       for (int r = 0; r < kRows; ++r) {
         block[r] = Codec::Open(source[r]);
         for (int64_t byte = 0; byte < Codec::kBlockBytes; byte += 64)
           hwy::Prefetch(source[r] + ahead_bytes + byte);
       }
       for (int step = 0; step < Codec::kSteps; ++step) {
-        HWY_UNROLL(4)
+        THERMOCLINE_UNROLL(4)
         for (int r = 0; r < kRows; ++r) {
           F32 w[Codec::kVectors];
           Codec::Step(block[r], step, w);
-          HWY_UNROLL(16)
+          THERMOCLINE_UNROLL(16)
           for (int k = 0; k < Codec::kVectors; ++k)
             sum[r] = hn::MulAdd(w[k], hn::LoadU(F32Tag(), input + k * kLanes), sum[r]);
         }
@@ -111,12 +111,12 @@ HWY_NOINLINE void Tile(const float* HWY_RESTRICT w, const float* HWY_RESTRICT x,
   int64_t c = 0;
   for (; c + kLanes <= count; c += kLanes) {
     F32 in[kTokens];
-    HWY_UNROLL(8)
+    THERMOCLINE_UNROLL(8)
     for (int t = 0; t < kTokens; ++t) in[t] = hn::LoadU(F32Tag(), x + t * x_stride + c);
-    HWY_UNROLL(8)
+    THERMOCLINE_UNROLL(8)
     for (int r = 0; r < kRows; ++r) {
       const F32 weight = hn::Load(F32Tag(), w + r * kChunkColumns + c);
-      HWY_UNROLL(8)
+      THERMOCLINE_UNROLL(8)
       for (int t = 0; t < kTokens; ++t) sum[t][r] = hn::MulAdd(weight, in[t], sum[t][r]);
     }
   }

@@ -15,6 +15,15 @@
 #define THERMOCLINE_KERNELS_CPU_VECTORS_INL_H_
 #endif
 
+// Unrolls a loop over the vectors of a step, of which there are few but on the scalar target: there, and
+// under sanitizers, it would only cost minutes of compilation.
+#undef THERMOCLINE_UNROLL
+#if HWY_TARGET == HWY_SCALAR || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define THERMOCLINE_UNROLL(factor)
+#else
+#define THERMOCLINE_UNROLL(factor) HWY_UNROLL(factor)
+#endif
+
 HWY_BEFORE_NAMESPACE();
 namespace thermocline {
 namespace HWY_NAMESPACE {

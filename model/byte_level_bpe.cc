@@ -105,7 +105,7 @@ class ByteLevelBpe final : public TokenizerBase {
   std::string_view kind() const override { return "byte-level-bpe"; }
 
  private:
-  absl::Status EncodeFragment(std::string_view fragment, size_t offset,
+  absl::Status EncodeFragment(std::string_view fragment, bool /*at_start*/,
                               std::vector<TokenId>& ids) const override {
     std::string composed;
     if (nfc_) {
@@ -124,9 +124,7 @@ class ByteLevelBpe final : public TokenizerBase {
       symbols.clear();
       for (size_t i = 0; i < piece.size(); ++i) {
         const TokenId id = byte_tokens_[static_cast<uint8_t>(piece[i])];
-        if (id == kNoToken) {
-          return UnspellableByte(piece, i, offset + static_cast<size_t>(piece.data() - fragment.data()));
-        }
+        if (id == kNoToken) return UnspellableByte(piece[i]);
         AppendSymbol(symbols, static_cast<uint32_t>(i), 1, id);
       }
       MergeSymbols(symbols, [&](const Symbol& a, const Symbol& b) { return merges_.Find(a.id, b.id); });

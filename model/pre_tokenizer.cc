@@ -6,11 +6,15 @@
 #include <unicode/unistr.h>
 #include <unicode/utext.h>
 
+#include "model/printable.h"
+
 namespace thermocline {
 namespace {
 
-// Steps of ICU's time limit, of about a millisecond each: ends a pattern that backtracks without end.
-constexpr int32_t kTimeLimit = 60'000;
+// ICU counts its work in steps of 10,000 saved states, over all matches of a text, and gives up at a limit:
+// the end of a pattern that backtracks without one. The known patterns take a step for about 2 KB of text.
+constexpr int32_t kLeastStepLimit = 5'000;
+constexpr int32_t kBytesPerStep = 256;
 // For backtracking, in bytes. The known patterns need a few hundred for any text.
 constexpr int32_t kStackLimit = 8 << 20;
 
@@ -60,7 +64,7 @@ absl::Status PreTokenizer::Pattern::Split(std::string_view text, const std::vect
       utext_openUTF8(nullptr, text.data(), static_cast<int64_t>(text.size()), &error));
   const std::unique_ptr<icu::RegexMatcher> matcher(compiled->matcher(error));
   if (U_SUCCESS(error)) {
-    matcher->setTimeLimit(kTimeLimit, error);
+    matcher->setTimeLimit(kLeastStepLimit + static_cast<int32_t>(text.size() / kBytesPerStep), error);
     matcher->setStackLimit(kStackLimit, error);
     matcher->reset(input.get());
   }
@@ -80,7 +84,7 @@ absl::Status PreTokenizer::Pattern::Split(std::string_view text, const std::vect
     append_until(end);
   }
   if (U_FAILURE(error)) {
-    return InvalidArgument("pre-tokenizer pattern \"{}\" failed on a text of {} bytes: {}", source,
+    return InvalidArgument("pre-tokenizer pattern \"{}\" failed on a text of {} bytes: {}", Printable(source),
                            text.size(), u_errorName(error));
   }
   return absl::OkStatus();
@@ -94,8 +98,8 @@ absl::StatusOr<PreTokenizer> PreTokenizer::Create(const std::vector<std::string>
     std::unique_ptr<icu::RegexPattern> pattern(
         icu::RegexPattern::compile(icu::UnicodeString::fromUTF8(BracketClasses(source)), 0, place, error));
     if (U_FAILURE(error)) {
-      return InvalidArgument("pre-tokenizer pattern \"{}\": {} near character {}", source, u_errorName(error),
-                             place.offset);
+      return InvalidArgument("pre-tokenizer pattern \"{}\": {} near character {}", Printable(source),
+                             u_errorName(error), place.offset);
     }
     compiled.push_back(std::make_unique<Pattern>(Pattern{source, std::move(pattern)}));
   }

@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 
+#include "model/printable.h"
 #include "model/tokenizer_base.h"
 
 namespace thermocline {
@@ -92,9 +93,9 @@ class SentencePieceBpe final : public TokenizerBase {
   // How an unused token was put together, to take it apart again.
   using Splits = absl::flat_hash_map<TokenId, uint32_t>;  // id -> length of the left part
 
-  absl::Status EncodeFragment(std::string_view fragment, size_t offset,
+  absl::Status EncodeFragment(std::string_view fragment, bool at_start,
                               std::vector<TokenId>& ids) const override {
-    const std::string text = Normalize(fragment, offset == 0);
+    const std::string text = Normalize(fragment, at_start);
     std::vector<Symbol> symbols = Symbols(text);
     Splits splits;
     if (merges_) {
@@ -110,21 +111,21 @@ class SentencePieceBpe final : public TokenizerBase {
         AppendUsed(piece, symbols[i].id, splits, ids);
         continue;
       }
-      for (size_t k = 0; k < piece.size(); ++k) {
-        const TokenId id = byte_tokens_[static_cast<uint8_t>(piece[k])];
-        if (id == kNoToken) return UnspellableByte(piece, k, offset + symbols[i].begin);
+      for (char byte : piece) {
+        const TokenId id = byte_tokens_[static_cast<uint8_t>(byte)];
+        if (id == kNoToken) return UnspellableByte(byte);
         ids.push_back(id);
       }
     }
     return absl::OkStatus();
   }
 
-  std::string Normalize(std::string_view fragment, bool at_text_start) const {
+  std::string Normalize(std::string_view fragment, bool at_start) const {
     std::string text = remove_extra_whitespaces_ ? CollapseSpaces(fragment) : std::string(fragment);
     const bool has_space = text.starts_with(' ');
     const bool add = dummy_prefix_ == DummyPrefix::kEachFragment ||
                      (dummy_prefix_ == DummyPrefix::kEachFragmentUnlessSpace && !has_space) ||
-                     (dummy_prefix_ == DummyPrefix::kTextStartUnlessSpace && !has_space && at_text_start);
+                     (dummy_prefix_ == DummyPrefix::kTextStartUnlessSpace && !has_space && at_start);
     if (add && !text.empty()) text.insert(text.begin(), ' ');
     return text;
   }
@@ -218,7 +219,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> CreateSentencePieceBpe(Vocabulary voc
         const std::optional<uint8_t> value = ByteTokenValue(text);
         if (!value) {
           return InvalidArgument("{}: byte token {} is spelt \"{}\", not like <0x41>", vocabulary.source, id,
-                                 text.substr(0, 64));
+                                 Printable(text));
         }
         bytes[id].assign(1, static_cast<char>(*value));
         break;

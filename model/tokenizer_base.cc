@@ -61,7 +61,7 @@ absl::StatusOr<std::vector<TokenId>> TokenizerBase::Encode(std::string_view text
   size_t fragment = 0;  // start of what has not been encoded yet
   auto encode_until = [&](size_t end) -> absl::Status {
     if (end == fragment) return absl::OkStatus();
-    return EncodeFragment(text.substr(fragment, end - fragment), fragment, ids);
+    return EncodeFragment(text.substr(fragment, end - fragment), fragment == 0, ids);
   };
   for (size_t position = 0; !literals.empty() && position < text.size();) {
     const std::optional<LiteralTrie::Match> match = literals.LongestAt(text, position);
@@ -80,9 +80,9 @@ absl::StatusOr<std::vector<TokenId>> TokenizerBase::Encode(std::string_view text
   return ids;
 }
 
-absl::Status UnspellableByte(std::string_view text, size_t position, size_t offset) {
-  return InvalidArgument("byte 0x{:02x} at offset {} of the text is spelt by no token of the vocabulary",
-                         static_cast<uint8_t>(text[position]), offset + position);
+absl::Status UnspellableByte(char byte) {
+  return InvalidArgument("byte 0x{:02x} of the text is spelt by no token of the vocabulary",
+                         static_cast<uint8_t>(byte));
 }
 
 }  // namespace thermocline

@@ -27,8 +27,8 @@ class TokenizerBase : public Tokenizer {
   // `vocabulary` must have passed Check(); `bytes` is what each token stands for.
   TokenizerBase(Vocabulary vocabulary, std::vector<std::string> bytes);
 
-  // Appends the ids of a stretch without added tokens; never empty. `offset` is its place in the whole text.
-  virtual absl::Status EncodeFragment(std::string_view fragment, size_t offset,
+  // Appends the ids of a stretch without added tokens; never empty. `at_start`: whether it opens the text.
+  virtual absl::Status EncodeFragment(std::string_view fragment, bool at_start,
                                       std::vector<TokenId>& ids) const = 0;
 
   const Vocabulary& vocabulary() const { return vocabulary_; }
@@ -44,6 +44,6 @@ class TokenizerBase : public Tokenizer {
 };
 
 // What Encode answers for a byte that no token can spell.
-absl::Status UnspellableByte(std::string_view text, size_t position, size_t offset);
+absl::Status UnspellableByte(char byte);
 
 }  // namespace thermocline

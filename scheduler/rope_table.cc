@@ -30,12 +30,10 @@ RopeTable::RopeTable(const ModelConfig& config) {
   for (int64_t i = 0; i < pairs; ++i) {
     double frequency = std::pow(config.rope_theta,
                                 -2.0 * static_cast<double>(i) / static_cast<double>(config.rope_dimensions));
+    if (scaling.kind == RopeScaling::Kind::kLinear) frequency /= scaling.factor;
+    if (scaling.kind == RopeScaling::Kind::kLlama3) frequency = Llama3Frequency(frequency, scaling);
     if (!scaling.frequency_divisors.empty()) {
       frequency /= static_cast<double>(scaling.frequency_divisors[static_cast<size_t>(i)]);
-    } else if (scaling.kind == RopeScaling::Kind::kLinear) {
-      frequency /= scaling.factor;
-    } else if (scaling.kind == RopeScaling::Kind::kLlama3) {
-      frequency = Llama3Frequency(frequency, scaling);
     }
     frequencies_.push_back(frequency);
   }

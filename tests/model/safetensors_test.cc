@@ -80,18 +80,13 @@ void PrintTo(const Row& row, std::ostream* stream) { *stream << row.name; }
 const Row kRows[] = {
     {"header_beyond_the_file", "{}", 4, {"header's length is 7", "limit is 6"}, 7},
     {"header_length_wraps", "{}", 4, {"header's length is 18446744073709551615", "limit"}, UINT64_MAX},
-    {"header_above_100_megabytes",
-     std::string(100'000'001, ' '),
-     0,
-     {"header's length is 100000001", "limit is 100000000"},
-     {}},
     {"header_empty", "", 4, {"must start with '{'"}, {}},
     {"header_starts_with_space", " {}", 0, {"must start with '{'"}, {}},
     {"header_is_an_array", "[]", 0, {"must start with '{'"}, {}},
     {"header_is_no_json", "{\"a\"", 0, {"not valid JSON at byte"}, {}},
     {"header_has_text_behind", "{}{}", 0, {"not valid JSON at byte"}, {}},
     {"header_is_no_utf8", "{\"\xff\":1}", 0, {"not valid JSON at byte"}, {}},
-    {"nested_deeply", "{\"a\":" + std::string(1'000'000, '['), 0, {"'a'", "an array is not allowed"}, {}},
+    {"nested_deeply", "{\"a\":" + std::string(10'000, '['), 0, {"'a'", "an array is not allowed"}, {}},
     {"nested_in_metadata",
      R"({"__metadata__":{"a":{"b":1}}})",
      0,
@@ -224,6 +219,12 @@ TEST_P(HostileSafetensors, IsRefusedWithOneLine) {
 
 INSTANTIATE_TEST_SUITE_P(Table, HostileSafetensors, testing::ValuesIn(kRows),
                          [](const testing::TestParamInfo<Row>& row) { return row.param.name; });
+
+// Apart from the table, whose rows every test process makes.
+TEST(Safetensors, HeaderAbove100MegabytesIsRefused) {
+  ExpectRefusal(Parse(SafetensorsBytes(std::string(100'000'001, ' '), "")),
+                {kFile, "header's length is 100000001", "limit is 100000000"});
+}
 
 TEST(Safetensors, TruncationAtEveryByteIsRefused) {
   SafetensorsWriter writer;

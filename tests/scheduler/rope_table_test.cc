@@ -67,6 +67,10 @@ TEST(RopeTable, DivisorsFromTheFile) {
   const RopeTable table(config), plain(Config());
   EXPECT_DOUBLE_EQ(table.frequencies()[0], plain.frequencies()[0]);
   EXPECT_DOUBLE_EQ(table.frequencies()[63], plain.frequencies()[63] / 8);
+
+  config.rope_scaling.kind = RopeScaling::Kind::kLinear;
+  config.rope_scaling.factor = 2;
+  EXPECT_DOUBLE_EQ(RopeTable(config).frequencies()[63], plain.frequencies()[63] / 16);
 }
 
 TEST(RopeTable, AnglesArePositionTimesFrequency) {
