@@ -146,12 +146,13 @@ absl::Status MeasureLatency(const Probe& probe, DeviceProbe& result) {
 
   const auto launch = [&]() -> absl::StatusOr<double> {
     ++sent;
-    const Stopwatch watch;
+    const Stopwatch since_call;
     TC_CUDA_RETURN_IF_ERROR(LaunchSignal(device_word, sent, probe.stream.get()));
-    double seconds = watch.Seconds();
-    while (seen.load(std::memory_order_acquire) != sent && seconds < kSignalTimeoutSeconds)
-      seconds = watch.Seconds();
-    const bool arrived = seconds < kSignalTimeoutSeconds;
+    const Stopwatch since_return;  // the first launch may load code for long
+    bool arrived = false;
+    do arrived = seen.load(std::memory_order_acquire) == sent;
+    while (!arrived && since_return.Seconds() < kSignalTimeoutSeconds);
+    const double seconds = since_call.Seconds();
     // Also says why, where the kernel did not run.
     TC_CUDA_RETURN_IF_ERROR(cudaStreamSynchronize(probe.stream.get()));
     if (!arrived) return Unavailable("CUDA device: no kernel started within {} s", kSignalTimeoutSeconds);

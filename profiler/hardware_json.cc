@@ -1,15 +1,10 @@
 // hardware.json: writing, reading and checking a HardwareProfile.
 // SPDX-License-Identifier: Apache-2.0
-#include <fcntl.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
 #include "core/mapped_file.h"
+#include "core/replace_file.h"
 #include "model/printable.h"
 #include "model/strict_json.h"
 #include "profiler/hardware.h"
@@ -290,28 +285,6 @@ OrderedJson ToJson(const HardwareProfile& hardware) {
             {"active_share", shape.active_share},
             {"gb_per_second_samples", hardware.cpu_neuron_gb_per_second.values}}},
           {"accelerators", accelerators}};
-}
-
-// What stood under the name stays until all of the new bytes are on the disk.
-absl::Status ReplaceFile(const std::string& path, std::string_view text) {
-  const std::string beside = fmt::format("{}.{}.tmp", path, getpid());
-  const int descriptor = open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (descriptor < 0) return FailedPrecondition("{}: cannot write: {}", beside, std::strerror(errno));
-  int error = 0;
-  while (!text.empty() && error == 0) {
-    const ssize_t written = write(descriptor, text.data(), text.size());
-    if (written >= 0) {
-      text.remove_prefix(static_cast<size_t>(written));
-    } else if (errno != EINTR) {
-      error = errno;
-    }
-  }
-  if (error == 0 && fsync(descriptor) != 0) error = errno;
-  if (close(descriptor) != 0 && error == 0) error = errno;
-  if (error == 0 && std::rename(beside.c_str(), path.c_str()) != 0) error = errno;
-  if (error == 0) return absl::OkStatus();
-  unlink(beside.c_str());
-  return FailedPrecondition("{}: cannot write: {}", path, std::strerror(error));
 }
 
 }  // namespace

@@ -38,8 +38,7 @@ struct ProbeOptions {
 
 // Without accelerators asked for the profile has none, whatever the machine has. Unavailable, with the
 // driver's words, for kCuda without a usable device (Unimplemented in a build without CUDA);
-// ResourceExhausted when a working set does not fit. No ThreadTeam with fewer threads may be alive meanwhile:
-// it would hold the probe to its size.
+// ResourceExhausted when a working set does not fit.
 absl::StatusOr<HardwareProfile> ProbeHardware(const ProbeOptions& options);
 
 // One of the CUDA devices that ListCudaDevices lists.
