@@ -8,12 +8,13 @@
 
 #include "core/buffer.h"
 #include "core/cpu_info.h"
-#include "core/timer.h"
+#include "profiler/probe_samples.h"
 
 namespace thermocline {
 namespace {
 
 constexpr int64_t kLeastWorkingSetBytes = int64_t{256} << 20;
+constexpr int64_t kCachesRead = 4;  // so that little of one pass is still cached in the next
 constexpr int64_t kPieceBytes = int64_t{1} << 20;
 
 // Independent sums keep enough loads in flight that memory, not the adder, is the limit.
@@ -30,9 +31,12 @@ uint64_t Sum(std::span<const uint64_t> words) {
 
 }  // namespace
 
+int64_t UncachedWorkingSetBytes() {
+  return std::max(kLeastWorkingSetBytes, kCachesRead * ReadCpuInfo().last_level_cache_bytes);
+}
+
 absl::StatusOr<Samples> MeasureReadBandwidth(const ThreadTeam& team, const BandwidthOptions& options) {
-  int64_t bytes = options.working_set_bytes;
-  if (bytes == 0) bytes = std::max(kLeastWorkingSetBytes, 4 * ReadCpuInfo().last_level_cache_bytes);
+  int64_t bytes = options.working_set_bytes == 0 ? UncachedWorkingSetBytes() : options.working_set_bytes;
   bytes = std::max(kPieceBytes, bytes / kPieceBytes * kPieceBytes);
   TC_ASSIGN_OR_RETURN(AlignedBuffer buffer, AlignedBuffer::Create(bytes));
   const auto* words = reinterpret_cast<const uint64_t*>(buffer.data());
@@ -44,13 +48,7 @@ absl::StatusOr<Samples> MeasureReadBandwidth(const ThreadTeam& team, const Bandw
       sink += Sum({words + begin * per_piece, static_cast<size_t>((end - begin) * per_piece)});
     });
   };
-  read_all();  // threads awake, pages mapped
-  Samples samples;
-  for (int i = 0; i < options.repetitions; ++i) {
-    const Stopwatch watch;
-    read_all();
-    samples.values.push_back(static_cast<double>(bytes) / watch.Seconds() * 1e-9);
-  }
+  Samples samples = SampleBandwidth(options.repetitions, bytes, read_all);
   TC_CHECK(sink == 0);  // the buffer is zero; reading the sum keeps the loads
   return samples;
 }

@@ -10,8 +10,11 @@
 
 namespace thermocline {
 
+// Four times the last-level cache, at least 256 MiB.
+int64_t UncachedWorkingSetBytes();
+
 struct BandwidthOptions {
-  int64_t working_set_bytes = 0;  // 0: four times the last-level cache, at least 256 MiB
+  int64_t working_set_bytes = 0;  // 0: UncachedWorkingSetBytes()
   int repetitions = 5;
 };
 
