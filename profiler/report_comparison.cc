@@ -74,9 +74,8 @@ std::string Draw(const SweepChart& chart) {
     svg.Circle(at, 6,
                {"mark-dot",
                 fmt::format("This plan, {}: {}", FormatBytes(chart.chosen.x), chart.format(chart.chosen.y))});
-    const bool right = at.x < (kArea.left + kArea.right) / 2;
-    svg.Text({at.x + (right ? 10 : -10), kArea.bottom - 12},
-             fmt::format("this plan: {}, {}", FormatBytes(chart.chosen.x), chart.format(chart.chosen.y)),
+    const bool right = at.x < std::lerp(kArea.left, kArea.right, 0.62);
+    svg.Text({at.x + (right ? 10 : -10), kArea.bottom - 12}, "this plan: " + chart.format(chart.chosen.y),
              right ? "note-label" : "note-label end");
   }
   return "<figure>" + std::move(svg).Finish() + "</figure>\n";
@@ -92,6 +91,24 @@ Point ChosenPoint(const ReportInput& input, const ReportFigures& figures, double
 std::vector<SweepPoint> ByBudget(std::vector<SweepPoint> sweep) {
   std::ranges::stable_sort(sweep, {}, &SweepPoint::budget_bytes);
   return sweep;
+}
+
+struct ComparedPlan {
+  std::string name;
+  int64_t hot_neurons = 0;
+  const PlanPrediction* prediction = nullptr;
+};
+
+std::string ComparedRow(const ComparedPlan& plan, double fastest, bool chosen) {
+  const double speed = plan.prediction->tokens_per_second;
+  const double part = fastest > 0 && std::isfinite(speed) ? std::clamp(speed / fastest, 0., 1.) : 0;
+  return fmt::format(
+      "<tr class=\"{}\"><th scope=\"row\">{}</th>{}<td class=\"bar-cell\"><div class=\"meter\" "
+      "style=\"width:{:.1f}%\"></div></td>{}{}{}{}</tr>\n",
+      chosen ? "chosen" : "", EscapeHtml(plan.name), Cell(FormatNumber(speed), "number strong"), part * 100,
+      Cell(FormatColumnShare(plan.prediction->held_out_coverage)),
+      Cell(FormatColumnShare(plan.prediction->coverage)), Cell(FormatCount(plan.hot_neurons)),
+      Cell(plan.prediction->binding, ""));
 }
 
 }  // namespace
@@ -127,27 +144,6 @@ std::string RenderSweep(const ReportInput& input, const ReportFigures& figures) 
                  "<div class=\"multiples\">\n" + charts + "</div>\n");
 }
 
-namespace {
-
-struct ComparedPlan {
-  std::string name;
-  int64_t hot_neurons = 0;
-  const PlanPrediction* prediction = nullptr;
-};
-
-std::string ComparedRow(const ComparedPlan& plan, double fastest, bool chosen) {
-  const double speed = plan.prediction->tokens_per_second;
-  const double part = fastest > 0 && std::isfinite(speed) ? std::clamp(speed / fastest, 0., 1.) : 0;
-  return fmt::format(
-      "<tr class=\"{}\"><th scope=\"row\">{}</th>{}<td class=\"bar-cell\"><div class=\"meter\" "
-      "style=\"width:{:.1f}%\"></div></td>{}{}{}{}</tr>\n",
-      chosen ? "chosen" : "", EscapeHtml(plan.name), Cell(FormatNumber(speed), "number strong"), part * 100,
-      Cell(FormatShare(plan.prediction->held_out_coverage)), Cell(FormatShare(plan.prediction->coverage)),
-      Cell(FormatCount(plan.hot_neurons)), Cell(plan.prediction->binding, ""));
-}
-
-}  // namespace
-
 std::string RenderAlternatives(const ReportInput& input) {
   const Plan& plan = *input.plan;
   std::vector<ComparedPlan> plans = {{"this plan", plan.hot_neurons(), &plan.prediction}};
@@ -165,7 +161,8 @@ std::string RenderAlternatives(const ReportInput& input) {
       "alternatives", "Against simple plans",
       "The same budget, filled without a solver: with the most frequent neurons of the whole model, or with "
       "whole layers from the first on.",
-      "<div class=\"scroll\"><table><thead><tr><th scope=\"col\">plan</th><th scope=\"col\" "
+      "<div class=\"scroll\"><table class=\"compared\"><thead><tr><th scope=\"col\">plan</th><th "
+      "scope=\"col\" "
       "class=\"number\">tokens/s</th>"
       "<th scope=\"col\" class=\"wide\"><span class=\"unseen\">tokens/s as a bar</span></th><th "
       "scope=\"col\" class=\"number\">held-out coverage</th>"

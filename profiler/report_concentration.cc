@@ -53,6 +53,7 @@ void DrawModel(Svg& svg, const LayerFigures& model) {
     svg.Text({(kArea.left + kArea.right) / 2, 200}, "no neuron was active", "axis-label middle");
     return;
   }
+  svg.Line({kX(0), kY(0)}, {kX(1), kY(1)}, {"equality", "If all neurons were equal"});
   const double share = model.profiled.share_for_80;
   svg.Path(CurveData(model), {"curve model", "Whole model"});
   svg.Line({kArea.left, kY(0.8)}, {kX(share), kY(0.8)}, {"mark"});
@@ -86,7 +87,6 @@ std::string Chart(const ReportFigures& figures) {
   for (int fifth = 0; fifth <= 5; ++fifth) ticks.push_back({fifth / 5., FormatShare(fifth / 5.)});
   svg.VerticalAxis(kArea, kY, ticks, "share of activations");
   svg.HorizontalAxis(kArea, kX, ticks, "share of neurons, the most frequent first");
-  svg.Line({kX(0), kY(0)}, {kX(1), kY(1)}, {"equality", "If all neurons were equal"});
   DrawLayers(svg, figures);
   DrawModel(svg, figures.model);
   DrawLegend(svg, figures.layers.size());
@@ -112,16 +112,16 @@ std::string RangeOverLayers(const ReportFigures& figures, double Skewness::*shar
     greatest = std::max(greatest, layer.profiled.*share);
   }
   if (least > greatest) return "–";
-  return FormatShare(least) + " to " + FormatShare(greatest);
+  return FormatColumnShare(least) + " to " + FormatColumnShare(greatest);
 }
 
 std::string ShareTable(const ReportFigures& figures) {
   std::string rows;
   for (const ShareRow& row : kShareRows) {
     rows += fmt::format("<tr><th scope=\"row\">{}</th>", EscapeHtml(row.name));
-    rows +=
-        Cell(figures.model.active() ? FormatShare(figures.model.profiled.*row.share) : "–", "number strong");
-    rows += Cell(figures.has_held_out ? FormatShare(figures.model.held_out.*row.share) : "–");
+    rows += Cell(figures.model.active() ? FormatColumnShare(figures.model.profiled.*row.share) : "–",
+                 "number strong");
+    rows += Cell(figures.has_held_out ? FormatColumnShare(figures.model.held_out.*row.share) : "–");
     rows += Cell(RangeOverLayers(figures, row.share)) + "</tr>\n";
   }
   return "<table class=\"shares\"><caption>Share of neurons that make so much of the "
@@ -135,6 +135,7 @@ std::string ShareTable(const ReportFigures& figures) {
 
 std::string Summary(const ReportFigures& figures) {
   const LayerFigures& model = figures.model;
+  if (!model.active()) return "";
   return fmt::format(
       "<p>{} of all pairs of token and neuron are silent; {} neurons were never active. The Gini coefficient "
       "of the "

@@ -15,7 +15,7 @@ namespace {
 
 std::string Fact(std::string_view name, std::string_view value, std::string_view css_class = "") {
   return fmt::format("<div class=\"fact\"><dt>{}</dt><dd class=\"{}\">{}</dd></div>\n", EscapeHtml(name),
-                     css_class, EscapeHtml(value));
+                     css_class, EscapeHtml(value.empty() ? "–" : value));
 }
 
 // One headline figure; `id` names it for scripts that read the page.
@@ -40,8 +40,8 @@ std::string GapNote(double gap) {
 }
 
 std::string ActivityRule(const ActivationProfile& profile) {
-  if (profile.threshold == 0) return "activation other than zero";
-  return fmt::format("magnitude of the activation above {}", FormatNumber(profile.threshold));
+  if (profile.threshold == 0) return "it is not zero";
+  return fmt::format("its magnitude is above {}", FormatNumber(profile.threshold));
 }
 
 // The finding in one or two sentences, as one would tell it.
@@ -51,12 +51,13 @@ std::string Finding(const ReportInput& input, const ReportFigures& figures) {
                                     FormatShare(figures.model.profiled.share_for_80));
   if (!figures.has_accelerator)
     return finding + " The plan has no accelerator: every neuron is left to the CPU.";
-  const double hot_share =
-      static_cast<double>(figures.model.hot_neurons) / static_cast<double>(figures.model.neurons());
-  finding += fmt::format(" The plan keeps {} of them hot, in {}", FormatShare(hot_share),
-                         FormatBytes(static_cast<double>(input.plan->accelerator_bytes())));
+  const double hot = static_cast<double>(figures.model.hot_neurons);
+  finding +=
+      fmt::format(" With {} of memory, the plan keeps {} of all neurons on the {}",
+                  FormatBytes(static_cast<double>(input.plan->accelerator_budget())),
+                  FormatShare(hot / static_cast<double>(figures.model.neurons())), figures.accelerator);
   if (figures.has_held_out) {
-    finding += fmt::format(", and they catch {} of the activations in text that it has not seen",
+    finding += fmt::format("; they catch {} of the activations in text that it has not seen",
                            FormatShare(input.plan->prediction.held_out_coverage));
   }
   return finding + ".";
@@ -68,14 +69,15 @@ std::string RenderHeader(const ReportInput& input, const ReportFigures& figures)
   const ActivationProfile& profile = *input.profile;
   std::string facts;
   facts += Fact("Model hash (SHA-256)", profile.model_sha256, "hash");
-  facts += Fact("Architecture", fmt::format("{}, {}", profile.architecture, profile.activation));
-  facts += Fact("Shape", fmt::format("{} layers of {} neurons, {} wide",
+  facts += Fact("Architecture", profile.architecture);
+  facts += Fact("Activation",
+                fmt::format("{}; a neuron is active when {}", profile.activation, ActivityRule(profile)));
+  facts += Fact("Shape", fmt::format("layers: {}; neurons in each: {}; width: {}",
                                      FormatCount(static_cast<int64_t>(profile.layers.size())),
                                      FormatCount(profile.d_ff), FormatCount(profile.d_model)));
-  facts += Fact("Text", profile.corpus.file);
+  facts += Fact("Corpus", profile.corpus.file);
   facts += Fact("Tokens profiled", FormatCount(profile.profiled_tokens));
   facts += Fact("Tokens held out", FormatCount(profile.held_out_tokens));
-  facts += Fact("A neuron is active", ActivityRule(profile));
   facts += Fact("The plan aims at",
                 input.plan->objective == PlacementObjective::kLatency
                     ? fmt::format("least time a token, batch of {}", FormatCount(input.plan->batch_tokens))
@@ -99,7 +101,7 @@ std::string RenderHeadline(const ReportInput& input, const ReportFigures& figure
 
   std::string tiles;
   tiles += Tile("figure-speed", "Predicted speed", FormatNumber(prediction.tokens_per_second) + " tokens/s",
-                figures.emulated ? "decoding, one accelerator emulated" : "decoding");
+                figures.emulated ? "decoding, on an emulated accelerator" : "decoding");
   tiles += Tile("figure-coverage", "Coverage on held-out text",
                 figures.has_held_out ? FormatShare(prediction.held_out_coverage) : "–",
                 FormatShare(prediction.coverage) + " on the profiled text");

@@ -124,23 +124,24 @@ void DrawLayerLabels(Svg& svg, const ReportFigures& figures, const Rows& rows) {
   svg.Text({rows.area.left - 8, rows.area.top - 10}, "layer", "axis-label end");
 }
 
-void DrawLegend(Svg& svg) {
+void DrawLegend(Svg& svg, bool has_border) {
   constexpr double kLegendWidth = 384;
   const LinearScale x = {0, 1, kWidth - 12 - kLegendWidth, kWidth - 12};
-  svg.Text({x(0) - 12, 20}, "active for this share of tokens", "axis-label end");
+  svg.Text({x(0) - 12, 20}, "share of tokens", "axis-label end");
   for (int level = 0; level < kLevels; ++level) {
     const double left = x(static_cast<double>(level) / kLevels);
     svg.Rect({left, 8}, kLegendWidth / kLevels, 14, {"swatch", "", -1, "fill:" + LevelColour(level)});
   }
-  for (const double frequency : {0.01, 0.05, 0.1, 0.25, 0.5, 1.0}) {
+  for (const double frequency : {0.01, 0.05, 0.25, 0.5, 1.0}) {
     svg.Text({x(ColourPart(frequency)), 38}, FormatShare(frequency),
              frequency == 1 ? "tick end" : "tick middle");
   }
   svg.Rect({54, 8}, 14, 14, {"silent"});
   svg.Text({75, 20}, "never active", "axis-label");
-  svg.Path("M182 15h26", {"border-halo"});
-  svg.Path("M182 15h26", {"border"});
-  svg.Text({216, 20}, "border: hot to its left, cold to its right", "axis-label");
+  if (!has_border) return;
+  svg.Path("M202 15h26", {"border-halo"});
+  svg.Path("M202 15h26", {"border"});
+  svg.Text({237, 20}, "border of hot and cold", "axis-label");
 }
 
 // The mean frequencies of up to kReadOutColumns stretches of a row, each as two digits of base 64, square
@@ -190,7 +191,7 @@ std::string RenderHeatMap(const ReportInput& input, const ReportFigures& figures
           fmt::format("{} layers of {} neurons, coloured by how often each is active; {} neurons are hot.",
                       figures.layers.size(), FormatCount(input.profile->d_ff),
                       FormatCount(figures.model.hot_neurons)));
-  DrawLegend(svg);
+  DrawLegend(svg, figures.model.hot_neurons > 0);
   DrawCells(svg, figures, rows);
   if (figures.model.hot_neurons > 0) {
     const std::string border = BorderData(figures, rows);

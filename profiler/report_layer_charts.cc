@@ -29,8 +29,7 @@ struct LayerChart {
   std::vector<double> held_out;  // empty when no text was held out
   double model = kNone;
   std::function<std::string(double)> format;
-  double least = 0;  // of the vertical axis
-  double greatest = 1;
+  std::vector<double> values = {0, 0.25, 0.5, 0.75, 1};  // ticks of the vertical axis, from end to end
 };
 
 std::string Tip(const LayerChart& chart, size_t layer) {
@@ -43,7 +42,7 @@ std::string Tip(const LayerChart& chart, size_t layer) {
 void DrawBars(Svg& svg, const LayerChart& chart, const PlotArea& area, const LinearScale& y) {
   const double slot =
       (area.right - area.left) / static_cast<double>(std::max<size_t>(chart.profiled.size(), 1));
-  const double width = std::clamp(slot * 0.72, 1.0, 46.0);
+  const double width = std::clamp(slot * 0.72, 1.0, 72.0);
   for (size_t layer = 0; layer < chart.profiled.size(); ++layer) {
     const double middle = area.left + slot * (static_cast<double>(layer) + 0.5);
     const int number = static_cast<int>(layer);
@@ -69,16 +68,13 @@ std::vector<Tick> LayerTicks(size_t layers) {
 
 std::vector<Tick> ValueTicks(const LayerChart& chart) {
   std::vector<Tick> ticks;
-  for (int quarter = 0; quarter <= 4; ++quarter) {
-    const double value = chart.least + (chart.greatest - chart.least) * quarter / 4;
-    ticks.push_back({value, chart.format(value)});
-  }
+  for (const double value : chart.values) ticks.push_back({value, chart.format(value)});
   return ticks;
 }
 
 std::string Draw(const LayerChart& chart) {
   const PlotArea area = {54, 34, chart.width - 12, 184};
-  const LinearScale y = {chart.least, chart.greatest, area.bottom, area.top};
+  const LinearScale y = {chart.values.front(), chart.values.back(), area.bottom, area.top};
   Svg svg(chart.id, chart.width, 228, chart.title, chart.description);
   svg.VerticalAxis(area, y, ValueTicks(chart), chart.title);
   DrawBars(svg, chart, area, y);
@@ -127,9 +123,11 @@ LayerChart ThirdMomentChart(const ReportFigures& figures) {
       greatest = std::max(greatest, value);
     }
   }
-  if (std::isfinite(chart.model)) greatest = std::max(greatest, chart.model);
-  chart.least = least < 0 ? -RoundTicks(-least, 4).back() : 0;
-  chart.greatest = RoundTicks(greatest, 4).back();
+  const double step = RoundTicks(std::max(-least, greatest), 4)[1];
+  chart.values.clear();
+  for (double i = std::floor(least / step); i <= std::max(1., std::ceil(greatest / step)); ++i) {
+    chart.values.push_back(i * step);
+  }
   return chart;
 }
 

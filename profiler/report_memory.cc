@@ -60,8 +60,8 @@ void DrawSegment(Svg& svg, double left, double top, double width, const std::str
   if (width <= 0) return;
   const std::string label = fmt::format("{} {}", name, FormatBytes(bytes));
   svg.Rect({left, top}, width, 34, {fmt::format("segment {}", css_class), label});
-  // About seven units a letter at this size.
-  if (width > static_cast<double>(label.size()) * 7 + 12)
+  // Up to ten units a letter, where narrow pages enlarge the text.
+  if (width > static_cast<double>(label.size()) * 9.8 + 12)
     svg.Text({left + 8, top + 22}, label, fmt::format("segment-label on-{}", css_class));
 }
 
@@ -83,36 +83,45 @@ void DrawDevice(Svg& svg, const PlanDevice& device, double top) {
   DrawSegment(svg, x(sum), top + 24, x(sum + FreeBytes(device)) - x(sum), "free", FreeBytes(device), "free");
 }
 
-std::string Bars(const Plan& plan) {
-  const double height = kRowHeight * static_cast<double>(std::max<size_t>(plan.devices.size(), 1));
+// Accelerators first: theirs is the memory that is short.
+std::vector<const PlanDevice*> InOrderOfInterest(const Plan& plan) {
+  std::vector<const PlanDevice*> devices;
+  for (const PlanDevice& device : plan.devices) devices.push_back(&device);
+  std::ranges::stable_partition(devices,
+                                [](const PlanDevice* device) { return device->kind != DeviceKind::kCpu; });
+  return devices;
+}
+
+std::string Bars(const std::vector<const PlanDevice*>& devices) {
+  const double height = kRowHeight * static_cast<double>(std::max<size_t>(devices.size(), 1));
   Svg svg("memory-chart", kWidth, height, "Memory by device and tenant",
           "The figures stand in the table below.");
-  for (size_t i = 0; i < plan.devices.size(); ++i)
-    DrawDevice(svg, plan.devices[i], kRowHeight * static_cast<double>(i));
+  for (size_t i = 0; i < devices.size(); ++i)
+    DrawDevice(svg, *devices[i], kRowHeight * static_cast<double>(i));
   return "<figure>" + std::move(svg).Finish() + "</figure>\n";
 }
 
 std::string Swatches(std::string_view name, std::string_view css_class) {
   if (name != "neurons") return fmt::format("<span class=\"key {}\"></span>{}", css_class, EscapeHtml(name));
-  return "<span class=\"key hot\"></span>hot and <span class=\"key cold\"></span>cold neurons";
+  return "<span class=\"key hot\"></span><span class=\"key cold\"></span>hot and cold neurons";
 }
 
-std::string Table(const Plan& plan) {
+std::string Table(const std::vector<const PlanDevice*>& devices) {
   std::string head = "<th scope=\"col\">tenant</th>";
-  for (const PlanDevice& device : plan.devices)
-    head += fmt::format("<th scope=\"col\" class=\"number\">{}</th>", EscapeHtml(device.name));
+  for (const PlanDevice* device : devices)
+    head += fmt::format("<th scope=\"col\" class=\"number\">{}</th>", EscapeHtml(device->name));
   std::string rows;
   for (const Tenant& tenant : kTenants) {
     rows += fmt::format("<tr><th scope=\"row\">{}</th>", Swatches(tenant.name, tenant.css_class));
-    for (const PlanDevice& device : plan.devices)
-      rows += Cell(FormatBytes(static_cast<double>(device.*tenant.bytes)));
+    for (const PlanDevice* device : devices)
+      rows += Cell(FormatBytes(static_cast<double>(device->*tenant.bytes)));
     rows += "</tr>\n";
   }
   std::string used = "<tr class=\"sum\"><th scope=\"row\">used</th>";
   std::string free = "<tr><th scope=\"row\"><span class=\"key free\"></span>free</th>";
-  for (const PlanDevice& device : plan.devices) {
-    used += Cell(FormatBytes(static_cast<double>(device.used_bytes())), "number strong");
-    free += Cell(device.budget_bytes > 0 ? FormatBytes(FreeBytes(device)) : "–");
+  for (const PlanDevice* device : devices) {
+    used += Cell(FormatBytes(static_cast<double>(device->used_bytes())), "number strong");
+    free += Cell(device->budget_bytes > 0 ? FormatBytes(FreeBytes(*device)) : "–");
   }
   return fmt::format(
       "<div "
@@ -124,11 +133,12 @@ std::string Table(const Plan& plan) {
 }  // namespace
 
 std::string RenderMemory(const ReportInput& input) {
+  const std::vector<const PlanDevice*> devices = InOrderOfInterest(*input.plan);
   return Section(
       "memory", "What takes the memory",
       "Everything that each token needs goes to the accelerator first; neurons share what is left. Each bar "
       "has a scale of its own.",
-      Bars(*input.plan) + Table(*input.plan));
+      Bars(devices) + Table(devices));
 }
 
 }  // namespace thermocline

@@ -68,16 +68,17 @@ std::string DeviceName(const Plan& plan, int device) {
 std::string LayerRow(const ReportInput& input, const ReportFigures& figures, size_t index) {
   const LayerFigures& layer = figures.layers[index];
   const bool active = layer.active();
-  const auto shown = [active](double share) { return Cell(active ? FormatShare(share) : "–"); };
+  const auto shown = [active](double share) { return Cell(active ? FormatColumnShare(share) : "–"); };
   std::string row = fmt::format("<tr data-layer=\"{0}\"><th scope=\"row\" class=\"number\">{0}</th>", index);
-  row += Cell(FormatCount(layer.hot_neurons)) +
-         Cell(FormatShare(static_cast<double>(layer.hot_neurons) / static_cast<double>(layer.neurons())));
-  row += Cell(FormatShare(layer.coverage)) + Cell(FormatShare(layer.held_out_coverage));
-  row += Cell(FormatShare(layer.profiled.sparsity));
+  row +=
+      Cell(FormatCount(layer.hot_neurons)) +
+      Cell(FormatColumnShare(static_cast<double>(layer.hot_neurons) / static_cast<double>(layer.neurons())));
+  row += Cell(FormatColumnShare(layer.coverage)) + Cell(FormatColumnShare(layer.held_out_coverage));
+  row += Cell(FormatColumnShare(layer.profiled.sparsity));
   row += shown(layer.profiled.share_for_50) + shown(layer.profiled.share_for_80) +
          shown(layer.profiled.share_for_90) + shown(layer.profiled.share_for_99);
-  row += Cell(active ? FormatNumber(layer.profiled.gini) : "–") +
-         Cell(active ? FormatNumber(layer.profiled.third_moment) : "–");
+  row += Cell(active ? FormatFixed(layer.profiled.gini, 3) : "–") +
+         Cell(active ? FormatFixed(layer.profiled.third_moment, 2) : "–");
   row += Cell(FormatCount(layer.silent_neurons));
   row += Cell(index < input.plan->layers.size()
                   ? DeviceName(*input.plan, input.plan->layers[index].attention_device)
@@ -106,8 +107,8 @@ std::string RenderLayerTable(const ReportInput& input, const ReportFigures& figu
   for (size_t index = 0; index < figures.layers.size(); ++index) rows += LayerRow(input, figures, index);
   std::string head;
   for (const std::string_view name :
-       {"layer", "hot neurons", "hot share", "coverage", "held-out coverage", "sparsity", "for 50 %",
-        "for 80 %", "for 90 %", "for 99 %", "Gini", "third moment", "never active"}) {
+       {"layer", "hot neurons", "hot share", "coverage", "held-out coverage", "sparsity", "for 50\u00a0%",
+        "for 80\u00a0%", "for 90\u00a0%", "for 99\u00a0%", "Gini", "third moment", "never active"}) {
     head += fmt::format("<th scope=\"col\" class=\"number\">{}</th>", name);
   }
   head += "<th scope=\"col\">attention</th>";

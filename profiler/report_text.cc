@@ -90,6 +90,17 @@ std::string FormatShare(double share) {
   return fmt::format("{}{}%", WithoutTrailingZeros(fmt::format("{:.1f}", percent)), kNoBreakSpace);
 }
 
+std::string FormatFixed(double value, int decimals) {
+  if (!std::isfinite(value)) return std::string(kDash);
+  if (std::abs(value) >= 1e15) return FormatNumber(value);
+  return fmt::format("{:.{}f}", value, decimals);
+}
+
+std::string FormatColumnShare(double share) {
+  if (!std::isfinite(share)) return std::string(kDash);
+  return fmt::format("{}{}%", FormatFixed(share * 100, 1), kNoBreakSpace);
+}
+
 std::string FormatBytes(double bytes) {
   if (!std::isfinite(bytes)) return std::string(kDash);
   constexpr std::array<std::string_view, 6> kUnits = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
