@@ -7,7 +7,7 @@
 #define HWY_TARGET_INCLUDE "kernels_cpu/elementwise.cc"
 #include "hwy/foreach_target.h"  // must come before highway.h
 // Per-target headers follow it.
-#include "hwy/contrib/math/math-inl.h"
+#include "kernels_cpu/activations-inl.h"
 #include "kernels_cpu/targets-inl.h"
 #include "kernels_cpu/vectors-inl.h"
 
@@ -33,20 +33,10 @@ struct AddFunction {
   HWY_INLINE F32 operator()(F32 a, F32 b) const { return hn::Add(a, b); }
 };
 
-// max(0, gate) * up; NaN stays NaN.
-struct ReluFunction {
-  HWY_INLINE F32 operator()(F32 gate, F32 up) const {
-    return hn::Mul(hn::IfThenZeroElse(hn::Lt(gate, hn::Zero(F32Tag())), gate), up);
-  }
-};
-
-struct SiluFunction {
-  HWY_INLINE F32 operator()(F32 gate, F32 up) const {
-    const F32Tag f32;
-    // exp is infinite at 104 already and not defined above.
-    const F32 exponential = hn::Exp(f32, hn::Min(hn::Neg(gate), hn::Set(f32, 104.0f)));
-    return hn::Mul(hn::Div(gate, hn::Add(hn::Set(f32, 1.0f), exponential)), up);
-  }
+// activation(gate) * up.
+template <class Activate>
+struct GatedFunction {
+  HWY_INLINE F32 operator()(F32 gate, F32 up) const { return hn::Mul(Activate()(gate), up); }
 };
 
 struct ScaleFunction {
@@ -137,9 +127,9 @@ void GatedActivation(Activation activation, std::span<const float> gate, std::sp
   const auto count = static_cast<int64_t>(hidden.size());
   switch (activation) {
     case Activation::kRelu:
-      return MapPairs(gate.data(), up.data(), count, hidden.data(), ReluFunction());
+      return MapPairs(gate.data(), up.data(), count, hidden.data(), GatedFunction<ReluFunction>());
     case Activation::kSilu:
-      return MapPairs(gate.data(), up.data(), count, hidden.data(), SiluFunction());
+      return MapPairs(gate.data(), up.data(), count, hidden.data(), GatedFunction<SiluFunction>());
   }
   TC_CHECK(false);
 }

@@ -35,6 +35,7 @@ KernelTable MakeTable() {
           .rms_norm = RmsNorm,
           .rope = Rope,
           .gated_activation = GatedActivation,
+          .count_active = CountActive,
           .add = Add,
           .attention = Attention};
 }

@@ -81,6 +81,11 @@ struct KernelTable {
   void (*gated_activation)(Activation activation, std::span<const float> gate, std::span<const float> up,
                            std::span<float> hidden);
 
+  // For every column c and row t, t ascending, where |activation(gate(t, c))| > threshold: active[c] += 1 and
+  // magnitude[c] += that magnitude. threshold >= 0; NaN is never active. gate: (n_tokens, n), the others (n).
+  void (*count_active)(Activation activation, float threshold, MatrixView<const float> gate,
+                       std::span<uint64_t> active, std::span<double> magnitude);
+
   // x += y.
   void (*add)(std::span<const float> y, std::span<float> x);
 

@@ -17,6 +17,7 @@ constexpr int64_t kDownRanges = 32;                  // partial sums of NeuronMa
 constexpr int64_t kDownColumns = 256;                // columns that a batch's piece of NeuronMajorDown owns
 constexpr int64_t kDownTokens = 32;                  // and its most tokens: 32 KiB of sums on the stack
 constexpr int64_t kElementwisePiece = 32 * 1024;     // elements
+constexpr int64_t kCountedNeurons = 64;              // of a strip that count_active keeps in registers
 
 int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -126,6 +127,17 @@ void GatedActivation(const CpuContext& context, Activation activation, MatrixVie
   context.team->ParallelFor(hidden.rows, ElementwiseGrain(hidden.cols), [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t)
       context.kernels->gated_activation(activation, gate.row(t), up.row(t), hidden.row(t));
+  });
+}
+
+void CountActive(const CpuContext& context, Activation activation, float threshold,
+                 MatrixView<const float> gate, std::span<uint64_t> active, std::span<double> magnitude) {
+  // Pieces own neurons, so that nothing is shared; whole strips of the kernel but for the last.
+  const int64_t strips = CeilDivide(kElementwisePiece / kCountedNeurons, std::max<int64_t>(1, gate.rows));
+  context.team->ParallelFor(gate.cols, strips * kCountedNeurons, [&](int64_t begin, int64_t end) {
+    const auto first = static_cast<size_t>(begin), count = static_cast<size_t>(end - begin);
+    context.kernels->count_active(activation, threshold, gate.Columns(begin, end - begin),
+                                  active.subspan(first, count), magnitude.subspan(first, count));
   });
 }
 

@@ -21,6 +21,11 @@ void MatMul(const CpuContext& context, const WeightView& w, MatrixView<const flo
 void GatedActivation(const CpuContext& context, Activation activation, MatrixView<const float> gate,
                      MatrixView<const float> up, MatrixView<float> hidden);
 
+// Adds to active (d_ff) the tokens for which |activation(gate)| > threshold, and to magnitude (d_ff) the sum
+// of those magnitudes, token after token. gate: (n_tokens, d_ff).
+void CountActive(const CpuContext& context, Activation activation, float threshold,
+                 MatrixView<const float> gate, std::span<uint64_t> active, std::span<double> magnitude);
+
 // y = hidden * down, down neuron-major: (d_ff, d_model). hidden: (n_tokens, d_ff), y: (n_tokens, d_model).
 // Sums run over fixed ranges of neurons, then over the ranges in order. `partials`: FfnPartialsSize(d_model)
 // floats.

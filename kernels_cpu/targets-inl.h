@@ -23,6 +23,8 @@ void RmsNorm(std::span<const float> x, std::span<const float> weight, float epsi
 void Rope(std::span<float> head, std::span<const float> cos, std::span<const float> sin, bool half);
 void GatedActivation(Activation activation, std::span<const float> gate, std::span<const float> up,
                      std::span<float> hidden);
+void CountActive(Activation activation, float threshold, MatrixView<const float> gate,
+                 std::span<uint64_t> active, std::span<double> magnitude);
 void Add(std::span<const float> y, std::span<float> x);
 void Attention(const AttentionArgs& args, int64_t token, int64_t head_begin, int64_t head_end,
                std::span<float> scores);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/status.h"
+#include "model/config.h"
 
 namespace thermocline {
 
@@ -20,11 +21,17 @@ struct LayerActivations {
   NeuronCounts held_out;
 };
 
+// A place in a corpus, and how its windows were cut and split: what going on needs to count as one run would
+// have.
 struct CorpusPosition {
-  std::string file;  // name without folders
+  std::string file;  // name without folders; empty: nowhere to go on from (new and merged profiles)
   int64_t size_bytes = 0;
-  int64_t consumed_bytes = 0;
-  int64_t windows = 0;
+  int64_t consumed_bytes = 0;   // start of the piece or line to go on with; all before is counted
+  int64_t consumed_tokens = 0;  // of that piece or line, counted already
+  int64_t windows = 0;          // before this place; the next window's number
+  int64_t window_tokens = 0;
+  int64_t held_out_every = 0;
+  bool operator==(const CorpusPosition&) const = default;
 };
 
 struct ActivationProfile {
@@ -43,6 +50,9 @@ struct ActivationProfile {
   void Resize(int64_t n_layers, int64_t d_ff_per_layer);
 };
 
+// No counts yet, in the model's shape.
+ActivationProfile EmptyProfile(const ModelConfig& config, std::string model_sha256, double threshold);
+
 // Whom a profile or plan must belong to; a mismatch is refused naming both sides.
 struct ModelIdentity {
   std::string sha256;
@@ -51,15 +61,17 @@ struct ModelIdentity {
   int64_t d_ff = 0;
 };
 
-// Written beside and renamed, so that a failure leaves the old file whole.
+// Written beside and renamed, so that a failure leaves the old file whole. The same bytes for the same
+// profile.
 absl::Status WriteProfile(const ActivationProfile& profile, const std::string& path);
 // InvalidArgument naming path and field for a truncated file, counts above the tokens, missing or doubled
 // layers, sizes that differ.
 absl::StatusOr<ActivationProfile> ReadProfile(const std::string& path);
+// FailedPrecondition naming path and both hashes, or both shapes.
 absl::Status CheckBelongs(const ActivationProfile& profile, const ModelIdentity& model,
                           const std::string& path);
-// Sums of two profiles of the same model, activation and threshold; FailedPrecondition naming the first
-// difference.
+// Sums of two profiles of the same model, shape, activation and threshold; FailedPrecondition naming the
+// first difference, OutOfRange for sums that do not fit. The result has no place in a corpus to go on from.
 absl::StatusOr<ActivationProfile> MergeProfiles(const ActivationProfile& a, const ActivationProfile& b);
 
 }  // namespace thermocline

@@ -178,8 +178,8 @@ std::string Introduction(const ReportFigures& figures) {
                                      ? "Left of the border are the hot neurons, which the plan keeps on the "
                                      : "The plan has no accelerator, so every neuron is cold";
   return fmt::format(
-      "Each row is a layer, the first on top; its neurons are sorted from the most to the least frequently "
-      "active. {}{}.",
+      "Each row is a layer, the first on top; its neurons go from the most to the least frequently active, "
+      "coloured by the share of tokens for which they are. {}{}.",
       where, figures.has_accelerator ? figures.accelerator : "");
 }
 

@@ -99,7 +99,7 @@ void Transformer::ForwardLayers(std::span<const TokenId> tokens, int64_t first_p
   for (int64_t l = 0; l < config_.n_layers; ++l) {
     const LayerWeights& layer = weights_.layers[static_cast<size_t>(l)];
     AttentionBlock(layer, l, n_tokens, first_position);
-    FeedForwardBlock(layer, n_tokens);
+    FeedForwardBlock(layer, l, n_tokens);
   }
 }
 
@@ -135,7 +135,7 @@ void Transformer::AttentionBlock(const LayerWeights& layer, int64_t index, int64
   AddRows(context_, update, x);
 }
 
-void Transformer::FeedForwardBlock(const LayerWeights& layer, int64_t n_tokens) {
+void Transformer::FeedForwardBlock(const LayerWeights& layer, int64_t index, int64_t n_tokens) {
   const auto rows = [n_tokens](Matrix<float>& matrix) { return matrix.view().Rows(0, n_tokens); };
   const auto x = rows(scratch_.residual), normed = rows(scratch_.normed), update = rows(scratch_.update);
   const auto gate = rows(scratch_.gate), up = rows(scratch_.up);
@@ -144,6 +144,7 @@ void Transformer::FeedForwardBlock(const LayerWeights& layer, int64_t n_tokens) 
 
   RmsNorm(context_, x, layer.ffn_norm, static_cast<float>(config_.norm_epsilon), normed);
   MatMul(context_, bundled ? ffn.bundles.gate() : ffn.gate, normed, gate);
+  if (observer_ != nullptr) observer_->OnGate(index, gate);
   MatMul(context_, bundled ? ffn.bundles.up() : ffn.up, normed, up);
   GatedActivation(context_, config_.activation, gate, up, gate);
   if (bundled) {

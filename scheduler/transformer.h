@@ -21,6 +21,14 @@ struct TransformerOptions {
   int64_t block_tokens = 128;  // most tokens in one step; scratch grows with it
 };
 
+// Sees what happens inside the feed-forward blocks of every forward pass, layer after layer.
+class FeedForwardObserver {
+ public:
+  virtual ~FeedForwardObserver() = default;
+  // gate: (n_tokens, d_ff), before the activation; valid during the call. Called on Forward's thread.
+  virtual void OnGate(int64_t layer, MatrixView<const float> gate) = 0;
+};
+
 class Transformer final : public ModelRunner {
  public:
   // `weights` and the context's team and kernels must outlive the result. InvalidArgument when the context is
@@ -39,6 +47,11 @@ class Transformer final : public ModelRunner {
   // The same with the logits of every token: (n_tokens, n_vocab).
   absl::Status ForwardAll(std::span<const TokenId> tokens, int64_t first_position, MatrixView<float> logits);
 
+  // Not owned; must outlive the passes it sees. nullptr, as at first: nobody looks.
+  void SetFeedForwardObserver(FeedForwardObserver* observer) { observer_ = observer; }
+
+  const ModelConfig& config() const { return config_; }
+  const CpuContext& context() const { return context_; }
   int64_t cache_bytes() const { return KvCache::SizeBytes(config_, cache_.capacity_tokens()); }
 
  private:
@@ -65,7 +78,7 @@ class Transformer final : public ModelRunner {
   // residual rows [0, n_tokens) from the embedding through all layers.
   void ForwardLayers(std::span<const TokenId> tokens, int64_t first_position);
   void AttentionBlock(const LayerWeights& layer, int64_t index, int64_t n_tokens, int64_t first_position);
-  void FeedForwardBlock(const LayerWeights& layer, int64_t n_tokens);
+  void FeedForwardBlock(const LayerWeights& layer, int64_t index, int64_t n_tokens);
   // Final norm and head of the residual rows [first_row, first_row + logits.rows).
   void Head(int64_t first_row, MatrixView<float> logits);
 
@@ -73,6 +86,7 @@ class Transformer final : public ModelRunner {
   const ModelWeights& weights_;
   const CpuContext context_;
   const RopeTable rope_;
+  FeedForwardObserver* observer_ = nullptr;
   int64_t block_tokens_ = 0;
   KvCache cache_;
   Scratch scratch_;

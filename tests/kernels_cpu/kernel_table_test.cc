@@ -30,6 +30,7 @@ TEST(KernelTable, EveryAvailableSetHasItsOwnCompleteTable) {
     EXPECT_NE((*kernels)->rms_norm, nullptr);
     EXPECT_NE((*kernels)->rope, nullptr);
     EXPECT_NE((*kernels)->gated_activation, nullptr);
+    EXPECT_NE((*kernels)->count_active, nullptr);
     EXPECT_NE((*kernels)->add, nullptr);
     EXPECT_NE((*kernels)->attention, nullptr);
     products.insert((*kernels)->mat_mul);

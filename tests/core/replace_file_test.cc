@@ -1,0 +1,45 @@
+// Whole-file replacement: old or new, never half, and nothing left beside it.
+// SPDX-License-Identifier: Apache-2.0
+#include "core/replace_file.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <string>
+
+#include "core/mapped_file.h"
+#include "tests/support/refusal.h"
+
+namespace thermocline {
+namespace {
+
+size_t FilesIn(const std::string& folder) {
+  const std::filesystem::directory_iterator files(folder);
+  return static_cast<size_t>(std::distance(begin(files), end(files)));
+}
+
+TEST(ReplaceFile, WritesANewFileAndReplacesAnOldOne) {
+  const TemporaryFolder folder;
+  const std::string path = folder.path() + "/a";
+  const std::string large(3 << 20, 'x');
+  ASSERT_TRUE(ReplaceFile(path, large).ok());
+  EXPECT_EQ(*ReadTextFile(path, 1 << 30), large);
+  ASSERT_TRUE(ReplaceFile(path, std::string("a\0b", 3)).ok());
+  EXPECT_EQ(*ReadTextFile(path, 1 << 30), std::string("a\0b", 3));
+  EXPECT_EQ(FilesIn(folder.path()), 1u);
+}
+
+TEST(ReplaceFile, FailureNamesThePathAndLeavesNothingBehind) {
+  const TemporaryFolder folder;
+  const std::string missing = folder.path() + "/no/such/folder";
+  ExpectRefusal(ReplaceFile(missing, "x"), {missing, "No such file"});
+  // The rename fails: a folder is in the way.
+  const std::string occupied = folder.path() + "/occupied";
+  std::filesystem::create_directories(occupied + "/inside");
+  ExpectRefusal(ReplaceFile(occupied, "x"), {occupied});
+  EXPECT_TRUE(std::filesystem::is_directory(occupied + "/inside"));
+  EXPECT_EQ(FilesIn(folder.path()), 1u);
+}
+
+}  // namespace
+}  // namespace thermocline
