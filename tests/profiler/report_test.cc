@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "profiler/report.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -27,9 +28,9 @@ std::string Markup(const std::string& page) {
 
 // The content of the element with that id, up to its end tag.
 std::string Element(const std::string& page, const std::string& id, const std::string& tag) {
-  const size_t begin = page.find("id=\"" + id + "\"");
+  const size_t begin = page.find(fmt::format("id=\"{}\"", id));
   if (begin == std::string::npos) return "";
-  return page.substr(begin, page.find("</" + tag + ">", begin) - begin);
+  return page.substr(begin, page.find(fmt::format("</{}>", tag), begin) - begin);
 }
 
 int Count(const std::string& text, const std::string& part) {
@@ -60,7 +61,7 @@ TEST(RenderReport, HasEverySection) {
                          "memory-chart",
                          "sweep-speed-chart",
                          "sweep-coverage-chart"}) {
-    EXPECT_EQ(Count(page, " id=\"" + std::string(id) + "\""), 1) << id;
+    EXPECT_EQ(Count(page, fmt::format(" id=\"{}\"", id)), 1) << id;
   }
 }
 
@@ -94,7 +95,7 @@ TEST(RenderReport, MemoryTableShowsEveryTenant) {
   PlanDevice& gpu = sample.plan.devices[1];
   gpu = {.name = "cuda:3",
          .kind = DeviceKind::kCuda,
-         .budget_bytes = 5000 << 20,
+         .budget_bytes = int64_t{5000} << 20,
          .attention_bytes = 11 << 20,
          .kv_cache_bytes = 13 << 20,
          .predictor_bytes = 17 << 20,
@@ -103,7 +104,7 @@ TEST(RenderReport, MemoryTableShowsEveryTenant) {
          .neuron_bytes = 29 << 20};
   const std::string memory = Element(Render(sample), "memory", "section");
   for (const int mebibytes : {11, 13, 17, 19, 23, 29, 11 + 13 + 17 + 19 + 23 + 29}) {
-    EXPECT_THAT(memory, HasSubstr(">" + std::to_string(mebibytes) + "\u00a0MiB</td>"));
+    EXPECT_THAT(memory, HasSubstr(fmt::format(">{}\u00a0MiB</td>", mebibytes)));
   }
   EXPECT_THAT(memory, HasSubstr("cuda:3 (GPU): 112\u00a0MiB of 4.88\u00a0GiB"));
   EXPECT_THAT(memory, HasSubstr("free 4.77\u00a0GiB"));
@@ -171,6 +172,20 @@ TEST(RenderReport, BorderFollowsThePlan) {
   sample.plan.layers[1].units = {{.device = 1, .neurons = {0, 1, 2}}, {.device = 0, .neurons = {3}}};
   const std::string map = Element(Render(sample), "heat-map", "svg");
   EXPECT_THAT(map, HasSubstr("d=\"M332.5 64V100H889.5V136\""));  // 54 + 1114 / 4, 54 + 1114 * 3 / 4
+}
+
+// Four neurons, active for all, a quarter and none of the tokens: stretches of the row, and what the pointer
+// reads.
+TEST(RenderReport, HeatMapPaintsFrequencies) {
+  ReportSample sample = SkewedSample(1, 4);
+  sample.profile.profiled_tokens = 100;
+  sample.profile.layers[0].profiled.active = {0, 100, 25, 0};
+  const std::string page = Render(sample);
+  const std::string map = Element(page, "heat-map", "svg");
+  EXPECT_EQ(Count(map, "d=\"M54 82h557\""), 33);    // levels up to the root of a quarter, over half of 1114
+  EXPECT_EQ(Count(map, "d=\"M54 82h278.5\""), 31);  // the levels above, over a quarter of it
+  EXPECT_THAT(Element(page, "heat-data", "script"), HasSubstr("\"neurons\":4,"));
+  EXPECT_THAT(Element(page, "heat-data", "script"), HasSubstr("\"row\":\"__gAAAAA\""));
 }
 
 TEST(RenderReport, TextFromFilesIsEscaped) {

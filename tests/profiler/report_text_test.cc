@@ -22,7 +22,7 @@ TEST(EscapeHtml, LettersOfEveryScriptStay) {
 }
 
 TEST(EscapeHtml, WhatXmlForbidsOrReordersALineIsReplaced) {
-  EXPECT_EQ(EscapeHtml(std::string_view("a\0b\x1b[31m", 7)), "a\uFFFDb\uFFFD[31m");
+  EXPECT_EQ(EscapeHtml(std::string_view("a\0b\x1b[31m", 8)), "a\uFFFDb\uFFFD[31m");
   EXPECT_EQ(EscapeHtml("gguf.\u202Eexe"), "gguf.\uFFFDexe");
   EXPECT_EQ(EscapeHtml("\xff\xfe"), "\uFFFD\uFFFD");
   EXPECT_EQ(EscapeHtml("\uFFFE"), "\uFFFD");
