@@ -206,7 +206,7 @@ std::string RenderHeatMap(const ReportInput& input, const ReportFigures& figures
   svg.Rect({rows.area.left, rows.area.top}, rows.area.right - rows.area.left,
            rows.area.bottom - rows.area.top, {"heat-target"});
   return Section("frequencies", "Which neurons are hot", Introduction(figures),
-                 std::move(svg).Finish() + ReadOutData(figures));
+                 "<figure>" + std::move(svg).Finish() + "</figure>\n" + ReadOutData(figures));
 }
 
 }  // namespace thermocline
