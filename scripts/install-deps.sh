@@ -8,6 +8,8 @@ packages=(
   g++ cmake ninja-build ccache pkg-config git
   # libraries
   libabsl-dev libtbb-dev libhwy-dev libfmt-dev libspdlog-dev libcli11-dev nlohmann-json3-dev libicu-dev libssl-dev
+  # placement
+  coinor-libcbc-dev
   # service
   libprotobuf-dev protobuf-compiler libgrpc++-dev protobuf-compiler-grpc
   # tests and benchmarks
