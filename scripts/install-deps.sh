@@ -17,6 +17,8 @@ packages=(
   libgtest-dev libgmock-dev libbenchmark-dev
   # Python clients, goldens and oracles of the tests
   python3 python3-venv python3-pip python3-numpy python3-grpcio python3-protobuf
+  # the report in a browser
+  chromium fonts-dejavu-core python3-pil
 )
 case "${1:-}" in
   '') ;;

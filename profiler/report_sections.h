@@ -1,0 +1,38 @@
+// The sections of the report, in the order of the page. Each is a piece of HTML, well-formed as XML too.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "profiler/report.h"
+#include "profiler/report_figures.h"
+
+namespace thermocline {
+
+// report_header.cc
+std::string RenderHeader(const ReportInput& input, const ReportFigures& figures);
+std::string RenderHeadline(const ReportInput& input, const ReportFigures& figures);
+// report_heat_map.cc
+std::string RenderHeatMap(const ReportInput& input, const ReportFigures& figures);
+// report_concentration.cc
+std::string RenderConcentration(const ReportFigures& figures);
+// report_layer_charts.cc
+std::string RenderSkewness(const ReportFigures& figures);
+std::string RenderCoverage(const ReportInput& input, const ReportFigures& figures);
+// report_memory.cc
+std::string RenderMemory(const ReportInput& input);
+// report_comparison.cc
+std::string RenderSweep(const ReportInput& input, const ReportFigures& figures);  // empty without points
+std::string RenderAlternatives(const ReportInput& input);
+// report_tables.cc
+std::string RenderHardware(const ReportInput& input);
+std::string RenderLayerTable(const ReportInput& input, const ReportFigures& figures);
+
+// A section with its heading and an introduction; `heading` and `introduction` are text, `body` is HTML.
+std::string Section(std::string_view id, std::string_view heading, std::string_view introduction,
+                    std::string_view body);
+// "<td class=...>text</td>", escaped. A class of "number" aligns figures to the right.
+std::string Cell(std::string_view text, std::string_view css_class = "number");
+
+}  // namespace thermocline
