@@ -68,24 +68,12 @@ ModelIdentity IdentityOf(const Checkpoint& checkpoint, const std::string& sha256
   return {.sha256 = sha256, .n_layers = config.n_layers, .d_model = config.d_model, .d_ff = config.d_ff};
 }
 
-ActivationProfile EmptyProfile(const LoadedModel& model, const std::string& sha256, double threshold) {
-  const ModelConfig& config = model.checkpoint.config;
-  ActivationProfile profile;
-  profile.model_sha256 = sha256;
-  profile.architecture = config.architecture;
-  profile.activation = NameOf(config.activation);
-  profile.threshold = threshold;
-  profile.d_model = config.d_model;
-  profile.footprint = FootprintOf(config, model.weights);
-  profile.Resize(config.n_layers, config.d_ff);
-  return profile;
-}
-
 // Counts over the corpus, from the start or where an earlier run stopped, and keeps what was counted in any
 // case.
 absl::StatusOr<ActivationProfile> Count(const Flags& flags, LoadedModel& model, const std::string& sha256,
                                         const ProfileDirectory& directory) {
-  ActivationProfile profile = EmptyProfile(model, sha256, flags.threshold.value_or(0));
+  ActivationProfile profile = EmptyProfile(model.checkpoint.config, sha256, flags.threshold.value_or(0));
+  profile.footprint = FootprintOf(model.checkpoint.config, model.weights);
   if (flags.resume) {
     TC_ASSIGN_OR_RETURN(profile, ReadProfile(directory.profile()));
     TC_RETURN_IF_ERROR(CheckBelongs(profile, IdentityOf(model.checkpoint, sha256), directory.profile()));

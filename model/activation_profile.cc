@@ -41,6 +41,12 @@ v1::ActivationProfile ToProto(const ActivationProfile& profile) {
     ToProto(profile.layers[l].profiled, *layer.mutable_profiled());
     ToProto(profile.layers[l].held_out, *layer.mutable_held_out());
   }
+  v1::ModelFootprint& footprint = *proto.mutable_footprint();
+  footprint.set_neuron_bytes(profile.footprint.neuron_bytes);
+  footprint.set_attention_bytes(profile.footprint.attention_bytes);
+  footprint.set_kv_bytes_per_token(profile.footprint.kv_bytes_per_token);
+  footprint.set_head_bytes(profile.footprint.head_bytes);
+  footprint.set_context_tokens(profile.footprint.context_tokens);
   v1::CorpusPosition& corpus = *proto.mutable_corpus();
   corpus.set_file(profile.corpus.file);
   corpus.set_size_bytes(profile.corpus.size_bytes);
@@ -70,6 +76,7 @@ class ProfileReader {
     profile.profiled_tokens = proto.profiled_tokens();
     profile.held_out_tokens = proto.held_out_tokens();
     TC_RETURN_IF_ERROR(CheckHead(profile));
+    TC_ASSIGN_OR_RETURN(profile.footprint, Footprint(proto.footprint()));
     TC_ASSIGN_OR_RETURN(profile.corpus, Position(proto.corpus()));
     if (proto.layers().empty()) return InvalidArgument("{}: layers is empty", path_);
     for (int l = 0; l < proto.layers_size(); ++l) {
@@ -113,6 +120,19 @@ class ProfileReader {
   absl::Status CheckLeast(std::string_view field, int64_t value, int64_t least) const {
     if (value >= least) return absl::OkStatus();
     return InvalidArgument("{}: {} is {}, the least is {}", path_, field, value, least);
+  }
+
+  absl::StatusOr<ModelFootprint> Footprint(const v1::ModelFootprint& proto) const {
+    TC_RETURN_IF_ERROR(CheckLeast("footprint.neuron_bytes", proto.neuron_bytes(), 0));
+    TC_RETURN_IF_ERROR(CheckLeast("footprint.attention_bytes", proto.attention_bytes(), 0));
+    TC_RETURN_IF_ERROR(CheckLeast("footprint.kv_bytes_per_token", proto.kv_bytes_per_token(), 0));
+    TC_RETURN_IF_ERROR(CheckLeast("footprint.head_bytes", proto.head_bytes(), 0));
+    TC_RETURN_IF_ERROR(CheckLeast("footprint.context_tokens", proto.context_tokens(), 0));
+    return ModelFootprint{.neuron_bytes = proto.neuron_bytes(),
+                          .attention_bytes = proto.attention_bytes(),
+                          .kv_bytes_per_token = proto.kv_bytes_per_token(),
+                          .head_bytes = proto.head_bytes(),
+                          .context_tokens = proto.context_tokens()};
   }
 
   absl::StatusOr<CorpusPosition> Position(const v1::CorpusPosition& proto) const {

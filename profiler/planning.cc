@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "core/checked.h"
+
 namespace thermocline {
 namespace {
 
@@ -75,6 +77,19 @@ absl::StatusOr<PlacementProblem> BuildPlacementProblem(const ActivationProfile& 
                                                        const HardwareProfile& hardware,
                                                        const PlanningOptions& options) {
   const ModelFootprint& footprint = profile.footprint;
+  if (footprint.neuron_bytes < 1 || footprint.context_tokens < 1) {
+    return InvalidArgument("the profile does not say what the model's neurons weigh");
+  }
+  const auto cache_bytes_fit = CheckedMul(static_cast<uint64_t>(footprint.kv_bytes_per_token),
+                                          static_cast<uint64_t>(footprint.context_tokens));
+  const auto slots_fit =
+      cache_bytes_fit
+          ? CheckedMul(*cache_bytes_fit, static_cast<uint64_t>(std::max<int64_t>(1, options.slots)))
+          : std::nullopt;
+  if (!slots_fit || *slots_fit > static_cast<uint64_t>(INT64_MAX)) {
+    return InvalidArgument("--slots is {}, keys and values of {} tokens each overflow 64 bits", options.slots,
+                           footprint.context_tokens);
+  }
   if (options.slots < 1) return InvalidArgument("--slots is {}, at least 1 is needed", options.slots);
   if (options.context_tokens < 0 || options.context_tokens > footprint.context_tokens) {
     return InvalidArgument("--context is {}, the model's context is {} tokens", options.context_tokens,
