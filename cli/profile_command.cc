@@ -16,6 +16,7 @@
 #include "core/timer.h"
 #include "profiler/activation_counter.h"
 #include "profiler/hardware_probe.h"
+#include "profiler/mpi_reduce.h"
 #include "profiler/skewness.h"
 #include "scheduler/request.h"
 
@@ -31,6 +32,7 @@ struct Flags {
   std::optional<double> threshold;
   std::vector<std::string> merge;  // profile directories
   bool resume = false;
+  bool mpi = false;
   bool json = false;
 };
 
@@ -39,8 +41,10 @@ volatile std::sig_atomic_t interrupted = 0;
 // Draws on standard error, and only on a terminal.
 class ProgressBar {
  public:
-  bool Show(const CountingProgress& progress) {
-    if (!terminal_) return true;
+  explicit ProgressBar(bool visible) : visible_(visible && isatty(STDERR_FILENO) != 0) {}
+
+  void Show(const CountingProgress& progress) {
+    if (!visible_) return;
     const double seconds = watch_.Seconds();
     const double share = progress.corpus_bytes > 0 ? static_cast<double>(progress.consumed_bytes) /
                                                          static_cast<double>(progress.corpus_bytes)
@@ -51,14 +55,13 @@ class ProgressBar {
                filled, "", kWidth - filled, 100 * share, progress.tokens,
                static_cast<double>(progress.tokens) / seconds, share > 0 ? seconds / share - seconds : 0);
     shown_ = true;
-    return true;
   }
   ~ProgressBar() {
     if (shown_) fmt::print(stderr, "\n");
   }
 
  private:
-  const bool terminal_ = isatty(STDERR_FILENO) != 0;
+  const bool visible_;
   const Stopwatch watch_;
   bool shown_ = false;
 };
@@ -68,29 +71,59 @@ ModelIdentity IdentityOf(const Checkpoint& checkpoint, const std::string& sha256
   return {.sha256 = sha256, .n_layers = config.n_layers, .d_model = config.d_model, .d_ff = config.d_ff};
 }
 
-// Counts over the corpus, from the start or where an earlier run stopped, and keeps what was counted in any
-// case.
-absl::StatusOr<ActivationProfile> Count(const Flags& flags, LoadedModel& model, const std::string& sha256,
-                                        const ProfileDirectory& directory) {
+// The profile to go on with: an empty one, or what an earlier run kept.
+absl::StatusOr<ActivationProfile> StartOrResume(const Flags& flags, const LoadedModel& model,
+                                                const std::string& sha256, const ProfileDirectory& directory,
+                                                bool first_rank) {
   ActivationProfile profile = EmptyProfile(model.checkpoint.config, sha256, flags.threshold.value_or(0));
   profile.footprint = FootprintOf(model.checkpoint.config, model.weights);
-  if (flags.resume) {
-    TC_ASSIGN_OR_RETURN(profile, ReadProfile(directory.profile()));
-    TC_RETURN_IF_ERROR(CheckBelongs(profile, IdentityOf(model.checkpoint, sha256), directory.profile()));
+  if (!flags.resume) return profile;
+  TC_ASSIGN_OR_RETURN(ActivationProfile kept, ReadProfile(directory.profile()));
+  TC_RETURN_IF_ERROR(CheckBelongs(kept, IdentityOf(model.checkpoint, sha256), directory.profile()));
+  if (first_rank) return kept;
+  profile.corpus = kept.corpus;  // the first rank holds the earlier counts
+  return profile;
+}
+
+// Counts over the corpus and keeps what was counted, in any case. Under MPI the first rank gets the sum.
+absl::StatusOr<ActivationProfile> Count(const Flags& flags, LoadedModel& model, const std::string& sha256,
+                                        const ProfileDirectory& directory, const MpiSession* mpi) {
+  const bool first_rank = mpi == nullptr || mpi->rank() == 0;
+  CountingOptions counting = flags.counting;
+  if (mpi != nullptr) {
+    counting.rank = mpi->rank();
+    counting.ranks = mpi->size();
   }
   struct sigaction action {};
   action.sa_handler = [](int) { interrupted = 1; };
   sigaction(SIGINT, &action, nullptr);
-  {
-    ProgressBar bar;
-    TC_RETURN_IF_ERROR(CountActivations(
-        *model.runner, *model.checkpoint.tokenizer, flags.corpus, flags.counting, profile,
-        [&](const CountingProgress& progress) { return bar.Show(progress) && interrupted == 0; }));
+
+  auto profile = StartOrResume(flags, model, sha256, directory, first_rank);
+  absl::Status counted = profile.status();
+  if (counted.ok()) {
+    ProgressBar bar(/*visible=*/first_rank);
+    counted = CountActivations(*model.runner, *model.checkpoint.tokenizer, flags.corpus, counting, *profile,
+                               [&](const CountingProgress& progress) {
+                                 bar.Show(progress);
+                                 return interrupted == 0;
+                               });
   }
-  TC_RETURN_IF_ERROR(WriteProfile(profile, directory.profile()));
+  if (mpi != nullptr) {
+    ActivationProfile none;
+    counted = mpi->ReduceProfile(counted, profile.ok() ? *profile : none);
+  }
+  TC_RETURN_IF_ERROR(profile.status());
+  if (!first_rank) {
+    TC_RETURN_IF_ERROR(counted);
+    return profile;
+  }
+  if (counted.ok() || profile->profiled_tokens + profile->held_out_tokens > 0) {
+    TC_RETURN_IF_ERROR(WriteProfile(*profile, directory.profile()));
+  }
+  TC_RETURN_IF_ERROR(counted);
   if (interrupted != 0) {
     return Cancelled("interrupted: {} tokens are kept in {}; --resume goes on",
-                     profile.profiled_tokens + profile.held_out_tokens, directory.profile());
+                     profile->profiled_tokens + profile->held_out_tokens, directory.profile());
   }
   return profile;
 }
@@ -221,7 +254,12 @@ absl::Status Profile(const Flags& flags) {
   const std::string sha256 = model->checkpoint.Sha256();
   ActivationProfile profile;
   if (flags.merge.empty()) {
-    TC_ASSIGN_OR_RETURN(profile, Count(flags, *model, sha256, directory));
+    std::unique_ptr<MpiSession> mpi;
+    if (flags.mpi) {
+      TC_ASSIGN_OR_RETURN(mpi, MpiSession::Start());
+    }
+    TC_ASSIGN_OR_RETURN(profile, Count(flags, *model, sha256, directory, mpi.get()));
+    if (mpi != nullptr && mpi->rank() != 0) return absl::OkStatus();
   } else {
     TC_ASSIGN_OR_RETURN(profile, Merge(flags, *model, sha256, directory));
   }
@@ -269,6 +307,7 @@ void AddProfileCommand(CLI::App& program, Command& command) {
                       "a neuron is active above this magnitude (models without true zeros)");
   profile->add_option("--merge", flags->merge,
                       "profile directories of the same model, to add up instead of counting");
+  profile->add_flag("--mpi", flags->mpi, "share the corpus among the processes that mpirun started");
   profile->add_flag("--resume", flags->resume, "go on where an interrupted run stopped");
   AddPlanningFlags(*profile, flags->planning);
   profile->add_flag("--json", flags->json, "print one JSON object");
