@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""thermocline profile and plan on the demo model: contract, determinism, resuming, merging, refusals that overwrite nothing.
+
+usage: profile_test.py THERMOCLINE SOURCE_DIR
+SPDX-License-Identifier: Apache-2.0
+"""
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+PROGRAM, SOURCE = sys.argv[1], Path(sys.argv[2])
+DEMO = str(SOURCE / "models" / "demo")
+VALID = SOURCE / "models" / "demo" / "valid.txt"
+GOLDEN = json.loads((SOURCE / "models" / "demo" / "golden.json").read_text())
+
+
+def run(*arguments):
+    return subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, stdin=subprocess.DEVNULL, timeout=300)
+
+
+def run_json(*arguments):
+    result = run(*arguments, "--json")
+    assert result.returncode == 0, result
+    assert result.stdout.count(b"\n") == 1, result.stdout
+    return json.loads(result.stdout)
+
+
+def digests(folder):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in Path(folder).iterdir()}
+
+
+class ProfileTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.root = Path(tempfile.mkdtemp())
+        cls.corpus = cls.root / "corpus.txt"
+        cls.corpus.write_bytes(VALID.read_bytes()[:60000])
+        cls.first = cls.root / "first"
+        cls.answer = run_json("profile", DEMO, "--corpus", cls.corpus, "--gpu-memory", "10MiB", "--device", "host", "--out", cls.first)
+        cls.hardware = cls.first / "hardware.json"
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.root)
+
+    def profile(self, out, *more, corpus=None):
+        return run("profile", DEMO, "--corpus", corpus or self.corpus, "--gpu-memory", "10MiB", "--device", "host", "--hardware",
+                   self.hardware, "--out", self.root / out, *more)
+
+    def test_contract(self):
+        answer, plan = self.answer, self.answer["plan"]
+        self.assertEqual({p.name for p in self.first.iterdir()}, {"profile.pb", "hardware.json", "plan.pb", "report.html"})
+        self.assertEqual(len(answer["layers"]), 6)
+        for layer, golden in zip(answer["layers"], GOLDEN["sparsity"]):
+            self.assertLessEqual({"sparsity", "share_for_80", "gini", "skewness", "predictor"}, set(layer))
+            self.assertLess(abs(layer["sparsity"] - golden), 0.02)  # another stretch of the same text
+        self.assertLessEqual({"budget_bytes", "gpu_bytes", "hot_neurons", "held_out_coverage", "predicted_tokens_per_second",
+                              "binding", "gap"}, set(plan))
+        self.assertEqual(plan["budget_bytes"], 10 << 20)
+        self.assertLessEqual(plan["gpu_bytes"], plan["budget_bytes"])
+        self.assertGreater(plan["hot_neurons"], 0)
+        for other in plan["alternatives"]:
+            self.assertGreaterEqual(plan["predicted_tokens_per_second"], other["predicted_tokens_per_second"] * (1 - 1e-9))
+        self.assertGreater(answer["held_out_tokens"], 0)
+
+    def test_twice_the_same_files(self):
+        for out in ("a", "b"):
+            self.assertEqual(self.profile(out).returncode, 0)
+        self.assertEqual(digests(self.root / "a"), digests(self.root / "b"))
+        self.assertEqual(digests(self.root / "a")["profile.pb"], digests(self.first)["profile.pb"])
+
+    def test_resuming_counts_what_one_run_counts(self):
+        self.assertEqual(self.profile("stopped", "--max-tokens", 3000).returncode, 0)
+        self.assertNotEqual(digests(self.root / "stopped")["profile.pb"], digests(self.first)["profile.pb"])
+        result = self.profile("stopped", "--resume")
+        self.assertEqual(result.returncode, 0, result)
+        self.assertEqual(digests(self.root / "stopped")["profile.pb"], digests(self.first)["profile.pb"])
+
+    def test_merging_adds_up(self):
+        merged = run_json("profile", DEMO, "--merge", self.first, "--merge", self.first, "--gpu-memory", "10MiB", "--device", "host",
+                          "--hardware", self.hardware, "--out", self.root / "merged")
+        self.assertEqual(merged["tokens"], 2 * self.answer["tokens"])
+        for ours, theirs in zip(merged["layers"], self.answer["layers"]):
+            self.assertAlmostEqual(ours["sparsity"], theirs["sparsity"], places=12)
+
+    def test_jsonl(self):
+        lines = self.root / "corpus.jsonl"
+        lines.write_text("".join(json.dumps({"text": part}) + "\n" for part in VALID.read_text()[:20000].split("\n\n") if part))
+        self.assertEqual(self.profile("jsonl", corpus=lines).returncode, 0)
+
+    def test_plan_again(self):
+        plan = run_json("plan", self.first, "--gpu-memory", "9MiB", "--device", "host")
+        self.assertEqual(plan["budget_bytes"], 9 << 20)
+        self.assertLessEqual(plan["gpu_bytes"], 9 << 20)
+        self.assertLessEqual(plan["hot_neurons"], self.answer["plan"]["hot_neurons"])
+        impact = run_json("plan", self.first, "--gpu-memory", "9MiB", "--device", "host", "--objective", "impact")
+        self.assertEqual(impact["objective"], "impact")
+        sweep = run_json("plan", self.first, "--device", "host", "--sweep", "8MiB:16MiB:2MiB")["sweep"]
+        self.assertEqual([point["budget_bytes"] >> 20 for point in sweep], [8, 10, 12, 14, 16])
+        speeds = [point["predicted_tokens_per_second"] for point in sweep]
+        self.assertTrue(all(a <= b * 1.01 for a, b in zip(speeds, speeds[1:])), speeds)
+
+    def test_a_gpu_that_is_not_here_is_named_as_assumed(self):
+        result = run("plan", self.first, "--gpu-memory", "10MiB", "--json")
+        if "NVIDIA" in self.hardware.read_text():
+            self.skipTest("this machine has a GPU")
+        self.assertEqual(result.returncode, 0, result)
+        self.assertIn(b"not for a measured GPU", result.stderr)
+        self.assertEqual(json.loads(result.stdout)["devices"][1]["name"], "assumed RTX 4090")
+
+    def refused(self, words, *arguments, code=1):
+        result = run(*arguments)
+        lines = [l for l in result.stderr.decode().splitlines() if not l.startswith("thermocline: mode ")]
+        self.assertEqual((result.returncode, len(lines)), (code, 1), result)
+        for word in words:
+            self.assertIn(word, lines[0])
+
+    def test_refusals_overwrite_nothing(self):
+        out = self.root / "kept"
+        shutil.copytree(self.first, out)
+        before = digests(out)
+        base = ["profile", DEMO, "--out", out, "--device", "host", "--hardware", self.hardware]
+        empty, utf16, broken = self.root / "empty.txt", self.root / "utf16.txt", self.root / "broken.jsonl"
+        empty.touch()
+        utf16.write_bytes("in another encoding".encode("utf-16"))
+        broken.write_text('{"text": "fine"}\n{"text": \n')
+        self.refused(["empty.txt", "empty"], *base, "--corpus", empty, "--gpu-memory", "10MiB")
+        self.refused(["utf16.txt"], *base, "--corpus", utf16, "--gpu-memory", "10MiB")
+        self.refused(["broken.jsonl", "2"], *base, "--corpus", broken, "--gpu-memory", "10MiB")
+        for size in ("0", "-1GiB", "much", "1e30GiB"):
+            self.refused(["--gpu-memory"], *base, "--corpus", self.corpus, f"--gpu-memory={size}", code=2)
+        self.refused(["--threshold"], *base, "--corpus", self.corpus, "--gpu-memory", "10MiB", "--threshold", "-1", code=2)
+        self.assertEqual(digests(out), before)
+
+        (out / "profile.pb").write_bytes((out / "profile.pb").read_bytes()[:-40])
+        self.refused(["profile.pb"], "plan", out, "--gpu-memory", "10MiB", "--device", "host")
+        other = self.root / "other"
+        shutil.copytree(DEMO, other)
+        weights = bytearray((other / "model.safetensors").read_bytes())
+        weights[-1] ^= 1
+        (other / "model.safetensors").write_bytes(weights)
+        self.refused(["profile.pb", self.answer["model_sha256"]], "profile", other, "--corpus", self.corpus, "--resume", "--out",
+                     self.first, "--gpu-memory", "10MiB", "--device", "host", "--hardware", self.hardware)
+
+    def test_a_budget_that_fits_nothing_says_what_would(self):
+        self.refused(["bytes"], "plan", self.first, "--gpu-memory", "1kB", "--device", "host")
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
