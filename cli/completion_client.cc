@@ -21,7 +21,11 @@ void FillSampling(const SamplingOptions& sampling, v1::SamplingOptions& message)
   message.set_repetition_penalty(sampling.repetition_penalty);
   message.set_presence_penalty(sampling.presence_penalty);
   message.set_frequency_penalty(sampling.frequency_penalty);
-  for (const auto& [token, bias] : sampling.logit_bias) (*message.mutable_logit_bias())[token] = bias;
+  for (const auto& [token, bias] : sampling.logit_bias) {
+    v1::LogitBias& entry = *message.add_logit_bias();
+    entry.set_token_id(token);
+    entry.set_bias(bias);
+  }
   if (sampling.seed) message.set_seed(*sampling.seed);
 }
 

@@ -63,7 +63,9 @@ SamplingOptions ToSampling(const v1::SamplingOptions& message) {
   if (message.has_repetition_penalty()) sampling.repetition_penalty = message.repetition_penalty();
   if (message.has_presence_penalty()) sampling.presence_penalty = message.presence_penalty();
   if (message.has_frequency_penalty()) sampling.frequency_penalty = message.frequency_penalty();
-  sampling.logit_bias.assign(message.logit_bias().begin(), message.logit_bias().end());
+  for (const v1::LogitBias& entry : message.logit_bias()) {
+    sampling.logit_bias.emplace_back(entry.token_id(), entry.bias());
+  }
   if (message.has_seed()) sampling.seed = message.seed();
   return sampling;
 }

@@ -41,11 +41,15 @@ class CompletionCall : public Reactor,
 
   // To be called once, from the call's handler: gRPC calls OnCancel and OnDone only after that has returned.
   void Submit(absl::StatusOr<CompletionRequest> request) {
-    self_ = this->shared_from_this();
+    {
+      const std::lock_guard lock(mutex_);
+      self_ = this->shared_from_this();
+    }
     if (!request.ok()) return OnFinish(std::move(request).status());
     request->deadline = DeadlineOf(context_);
-    absl::StatusOr<RequestHandle> handle = scheduler_.Submit(*std::move(request), self_);
+    absl::StatusOr<RequestHandle> handle = scheduler_.Submit(*std::move(request), this->shared_from_this());
     if (!handle.ok()) return OnFinish(std::move(handle).status());
+    const std::lock_guard lock(mutex_);
     handle_ = *handle;
   }
 
@@ -54,18 +58,33 @@ class CompletionCall : public Reactor,
     calls_->CountCancelled();
   }
 
-  void OnDone() final { const auto last = std::move(self_); }
+  void OnDone() final {
+    std::shared_ptr<CompletionCall> last;  // outlives the lock
+    const std::lock_guard lock(mutex_);
+    last = std::move(self_);
+  }
 
  protected:
-  void CancelCompletion() { scheduler_.Cancel(handle_); }
+  // Not to be called under the lock: a request that still waits gets its OnFinish from within.
+  void CancelCompletion() {
+    RequestHandle handle = 0;
+    {
+      const std::lock_guard lock(mutex_);
+      handle = handle_;
+    }
+    scheduler_.Cancel(handle);
+  }
 
   grpc::CallbackServerContext& context_;
+  // Every reaction takes it before it touches anything, so that no order between them that gRPC promises has
+  // to be relied on.
+  std::mutex mutex_;
 
  private:
   Scheduler& scheduler_;
   const std::shared_ptr<CallCounter> calls_;
-  std::shared_ptr<CompletionCall> self_;
-  std::atomic<RequestHandle> handle_ = 0;  // no request has 0
+  std::shared_ptr<CompletionCall> self_;  // guarded by mutex_
+  RequestHandle handle_ = 0;              // guarded by mutex_; no request has 0
 };
 
 class UnaryCompletion final : public CompletionCall<grpc::ServerUnaryReactor> {
@@ -147,7 +166,6 @@ class StreamCompletion final : public CompletionCall<grpc::ServerWriteReactor<v1
     }
   }
 
-  std::mutex mutex_;
   // All guarded by mutex_; result_ no longer changes once it is set.
   std::deque<v1::StreamCompleteResponse> queue_;  // the front one is being written while writing_
   std::optional<absl::Status> result_;            // set once the scheduler is done

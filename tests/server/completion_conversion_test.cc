@@ -16,7 +16,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::Pair;
 using testing::PuppetTokenizer;
-using ::testing::UnorderedElementsAre;
 
 template <typename Message>
 Message Parse(const std::string& text) {
@@ -48,8 +47,8 @@ TYPED_TEST(ToCompletionRequestTest, CarriesEveryField) {
                                                repetition_penalty: 1.5
                                                presence_penalty: -1
                                                frequency_penalty: 2
-                                               logit_bias { key: 9 value: -4 }
-                                               logit_bias { key: 8 value: 2.5 }
+                                               logit_bias { token_id: 9 bias: -4 }
+                                               logit_bias { token_id: 8 bias: 2.5 }
                                                seed: 18446744073709551615
                                              }
                                              stopping {
@@ -73,7 +72,7 @@ TYPED_TEST(ToCompletionRequestTest, CarriesEveryField) {
   EXPECT_EQ(request->sampling.repetition_penalty, 1.5);
   EXPECT_EQ(request->sampling.presence_penalty, -1);
   EXPECT_EQ(request->sampling.frequency_penalty, 2);
-  EXPECT_THAT(request->sampling.logit_bias, UnorderedElementsAre(Pair(9, -4), Pair(8, 2.5)));
+  EXPECT_THAT(request->sampling.logit_bias, ElementsAre(Pair(9, -4), Pair(8, 2.5)));
   EXPECT_EQ(request->sampling.seed, std::numeric_limits<uint64_t>::max());
   EXPECT_EQ(request->stopping.max_tokens, 11);
   EXPECT_EQ(request->stopping.min_tokens, 2);
