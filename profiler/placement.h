@@ -34,11 +34,11 @@ struct PlacementProblem {
   std::string model_sha256;
   std::string profile_sha256;
   std::vector<PlacementLayer> layers;
-  int64_t head_bytes = 0;     // embedding and head
-  int64_t scratch_bytes = 0;  // activations and staging on an accelerator
-  std::vector<PlacementDevice> accelerators;
-  double cpu_gb_per_second = 0;  // as the neuron-aware CPU kernels reach it
-  double sync_micros = 0;        // of one join between CPU and accelerator in a layer
+  int64_t head_bytes = 0;                     // embedding and head
+  int64_t scratch_bytes = 0;                  // activations and staging on an accelerator
+  std::vector<PlacementDevice> accelerators;  // none: all is on the CPU
+  double cpu_gb_per_second = 0;               // as the neuron-aware CPU kernels reach it
+  double sync_micros = 0;                     // of one join between CPU and accelerator in a layer
   PlacementObjective objective = PlacementObjective::kLatency;
   int64_t batch_tokens = 1;  // a neuron is read when any of them needs it: 1 - (1 - f)^batch
   int64_t group_neurons = 64;
@@ -47,11 +47,13 @@ struct PlacementProblem {
 
 // Density-1 tenants go to the accelerator first: scratch, predictors, attention and cache layer by layer,
 // head. Where not all fit, as many layers' attention and cache as do (whole layers, in order); neurons share
-// what is left. InvalidArgument for figures that are not positive, ResourceExhausted for a budget that not
-// even scratch and one unit fit, saying what would fit.
+// what is left, those of a layer on one accelerator and the CPU. The plan is never worse than its
+// alternatives. InvalidArgument naming field, value and limit for figures that are not numbers, not positive
+// or absurd, ResourceExhausted for a budget that not even scratch and one unit fit, saying what would fit.
 absl::StatusOr<Plan> SolvePlacement(const PlacementProblem& problem);
 
-// Expected decode speed of a plan under the byte model: tokens a second.
+// Expected decode speed of a plan under the byte model: tokens a second; 0 when nothing is read. The plan
+// must have the problem's devices, layers and neurons.
 double PredictTokensPerSecond(const PlacementProblem& problem, const Plan& plan);
 
 }  // namespace thermocline

@@ -106,8 +106,9 @@ class Program {
     Load();
   }
 
-  MilpResult Solve(const std::vector<LayerChoices>& starts) {
+  absl::StatusOr<MilpResult> Solve(const std::vector<LayerChoices>& starts) {
     solver_.initialSolve();
+    if (!solver_.isProvenOptimal()) return Internal("the solver failed on the relaxation");
     const double root_bound = solver_.getObjValue();
     CbcModel cbc(solver_);
     cbc.setLogLevel(0);
@@ -141,7 +142,7 @@ class Program {
       if (Fits(Choices(found)) && ScaledCost(found) < ScaledCost(best)) best = found;
     }
     const double bound = cbc.isProvenOptimal() ? ScaledCost(best) : cbc.getBestPossibleObjValue();
-    return {Choices(best), std::max(root_bound, bound) / scale_};
+    return MilpResult{Choices(best), std::max(root_bound, bound) / scale_};
   }
 
  private:

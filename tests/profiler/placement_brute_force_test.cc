@@ -130,6 +130,20 @@ TEST_P(BruteForceTest, BalancedSides) {
   }
 }
 
+// Whether the most frequent cold neuron of a split layer could join the hot ones and make the layer cheaper.
+bool CouldTakeOneMore(const PlacementProblem& problem, int layer, std::vector<int> device, int accelerator) {
+  const std::vector<double>& frequency = problem.layers[layer].frequency;
+  int64_t hot = 0, next = -1;
+  for (int64_t i = 0; i < std::ssize(device); ++i) {
+    if (device[i] > 0) ++hot;
+    if (device[i] == 0 && (next < 0 || frequency[i] > frequency[next])) next = i;
+  }
+  if (next < 0 || !MaySplit(problem, layer, accelerator, hot + 1)) return false;
+  const double before = LayerCost(problem, layer, device);
+  device[next] = accelerator;
+  return LayerCost(problem, layer, device) < before - 1e-9 * std::abs(before);
+}
+
 INSTANTIATE_TEST_SUITE_P(Seeds, BruteForceTest, testing::Values(1, 2, 3, 4, 5));
 
 // A random problem of any kind: speeds, sizes, tenants, groups, accelerators.
@@ -197,6 +211,11 @@ TEST(SolvePlacementProperty, PlansAreSoundAndNeverBelowTheSimpleOnes) {
       if (!accelerators.empty()) {
         EXPECT_TRUE(MaySplit(problem, static_cast<int>(l), *accelerators.begin(), HotNeurons(plan.layers[l])))
             << "layer " << l << " hot " << HotNeurons(plan.layers[l]);
+        const PlanDevice& device = plan.devices[*accelerators.begin()];
+        if (device.budget_bytes - device.used_bytes() >= problem.layers[l].neuron_bytes) {
+          EXPECT_FALSE(CouldTakeOneMore(problem, static_cast<int>(l), devices[l], *accelerators.begin()))
+              << "layer " << l;
+        }
       }
     }
     for (size_t i = 0; i < plan.devices.size(); ++i) {

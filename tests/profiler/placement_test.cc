@@ -229,6 +229,19 @@ TEST(SolvePlacement, ModelOf30BillionIsWithinOnePercentOfTheBound) {
   }
 }
 
+// Cut short at once, it still has the simple plans and an honest gap.
+TEST(SolvePlacement, TimeLimitLeavesASoundPlan) {
+  PlacementProblem problem = SmallProblem(11, 20, 500, 3000);
+  problem.sync_micros = 500;
+  const double best_cost = PlanCost(problem, *SolvePlacement(problem));
+  problem.time_limit_seconds = 1e-9;
+  const Plan plan = *SolvePlacement(problem);
+  for (const PlanAlternative& simple : plan.alternatives) {
+    EXPECT_GE(plan.prediction.tokens_per_second, simple.prediction.tokens_per_second);
+  }
+  EXPECT_LE(PlanCost(problem, plan), best_cost * (1 + plan.prediction.gap) * (1 + 1e-9));
+}
+
 std::string BytesOf(const std::string& path) {
   std::ifstream stream(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(stream), {}};
