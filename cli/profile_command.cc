@@ -85,7 +85,7 @@ absl::StatusOr<ActivationProfile> StartOrResume(const Flags& flags, const Loaded
   return profile;
 }
 
-// Counts over the corpus and keeps what was counted, in any case. Under MPI the first rank gets the sum.
+// Counts over the corpus and keeps what was counted, an interrupted run's part too. Under MPI the first rank gets the sum.
 absl::StatusOr<ActivationProfile> Count(const Flags& flags, LoadedModel& model, const std::string& sha256,
                                         const ProfileDirectory& directory, const MpiSession* mpi) {
   const bool first_rank = mpi == nullptr || mpi->rank() == 0;
@@ -117,10 +117,8 @@ absl::StatusOr<ActivationProfile> Count(const Flags& flags, LoadedModel& model, 
     TC_RETURN_IF_ERROR(counted);
     return profile;
   }
-  if (counted.ok() || profile->profiled_tokens + profile->held_out_tokens > 0) {
-    TC_RETURN_IF_ERROR(WriteProfile(*profile, directory.profile()));
-  }
-  TC_RETURN_IF_ERROR(counted);
+  TC_RETURN_IF_ERROR(counted);  // a bad corpus overwrites nothing; an interrupt is no error
+  TC_RETURN_IF_ERROR(WriteProfile(*profile, directory.profile()));
   if (interrupted != 0) {
     return Cancelled("interrupted: {} tokens are kept in {}; --resume goes on",
                      profile->profiled_tokens + profile->held_out_tokens, directory.profile());
