@@ -9,9 +9,27 @@
 
 #include <algorithm>
 
+#ifdef __SANITIZE_THREAD__
+#include <sanitizer/tsan_interface.h>
+#endif
+
 namespace thermocline {
 namespace {
+
 constexpr int kMostThreads = 1024;
+
+// libtbb is not instrumented: ThreadSanitizer has to be told what the fork and the join of a loop order.
+void Release([[maybe_unused]] void* address) {
+#ifdef __SANITIZE_THREAD__
+  __tsan_release(address);
+#endif
+}
+void Acquire([[maybe_unused]] void* address) {
+#ifdef __SANITIZE_THREAD__
+  __tsan_acquire(address);
+#endif
+}
+
 }  // namespace
 
 struct ThreadTeam::Arena {
@@ -41,14 +59,19 @@ void ThreadTeam::ParallelFor(int64_t count, int64_t grain,
     return;
   }
   const int64_t pieces = (count + grain - 1) / grain;
+  char fork = 0, join = 0;
+  Release(&fork);
   arena_->arena.execute([&] {
     oneapi::tbb::parallel_for(
         oneapi::tbb::blocked_range<int64_t>(0, pieces),
         [&](const oneapi::tbb::blocked_range<int64_t>& range) {
+          Acquire(&fork);
           body(range.begin() * grain, std::min(count, range.end() * grain));
+          Release(&join);
         },
         oneapi::tbb::static_partitioner());
   });
+  Acquire(&join);
 }
 
 }  // namespace thermocline
