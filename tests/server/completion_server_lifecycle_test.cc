@@ -169,17 +169,13 @@ TEST(Shutdown, FinishesWhatRunsAndRefusesWhatIsNew) {
 }
 
 TEST(Shutdown, TimeoutCutsShortWhatStillRuns) {
-  TestServer server({.shutdown_timeout = milliseconds(50)});
-  server.runner.HoldAt(3);
-  BackgroundCall running(server, TextRequest("abc", 1000));
-  server.runner.WaitUntilHeld();
+  // A completion that takes far longer than any timeout, and one that waits for it.
+  TestServer server({.context_length = 1'000'000'000, .shutdown_timeout = milliseconds(50)});
+  BackgroundCall running(server, TextRequest("abc", 999'999'000));
+  ASSERT_TRUE(Eventually([&] { return server.runner.forward_calls() > 1; }));
   BackgroundCall waiting(server, TextRequest("x", 2), &CompleteWith);
   ASSERT_TRUE(Eventually([&] { return server.scheduler.stats().waiting == 1; }));
-  std::future<bool> clean = std::async(std::launch::async, [&] { return server.server->Shutdown(); });
-  // Held until the timeout has passed, so that nothing can finish before it.
-  std::this_thread::sleep_for(milliseconds(500));
-  server.runner.Release();
-  EXPECT_FALSE(clean.get());
+  EXPECT_FALSE(server.server->Shutdown());
   EXPECT_EQ(running.Wait().status.error_code(), grpc::UNAVAILABLE);
   EXPECT_EQ(waiting.Wait().status.error_code(), grpc::UNAVAILABLE);
   EXPECT_EQ(server.server->stats().active_calls, 0);

@@ -1,0 +1,294 @@
+#!/usr/bin/env python3
+"""The server as a client of another language sees it: Debian's grpcio with stubs generated here from our protos.
+
+usage: grpc_client_test.py THERMOCLINE SOURCE_DIR
+SPDX-License-Identifier: Apache-2.0
+"""
+import importlib
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+import grpc
+
+PROGRAM, SOURCE = sys.argv[1], Path(sys.argv[2])
+DEMO = SOURCE / "models" / "demo"
+GOLDEN = json.loads((DEMO / "golden.json").read_text())
+PROMPT = GOLDEN["cases"][0]["prompt"]
+CONTEXT_TOKENS = json.loads((DEMO / "config.json").read_text())["max_position_embeddings"]
+SERVING, NOT_SERVING = 1, 2
+
+# Filled by main() once the stubs are generated.
+pb, pb_grpc = None, None
+
+
+def generate_stubs(folder):
+    subprocess.run(["protoc", f"--proto_path={SOURCE / 'proto'}", f"--python_out={folder}", f"--grpc_python_out={folder}",
+                    f"--plugin=protoc-gen-grpc_python={shutil.which('grpc_python_plugin')}",
+                    "thermocline/v1/completion.proto"], check=True)
+    sys.path.insert(0, folder)
+    return (importlib.import_module("thermocline.v1.completion_pb2"),
+            importlib.import_module("thermocline.v1.completion_pb2_grpc"))
+
+
+class Server:
+    """thermocline serve models/demo on a free port, with one channel to it."""
+
+    def __init__(self, *flags):
+        self.process = subprocess.Popen([PROGRAM, "serve", str(DEMO), "--listen", "127.0.0.1:0", *flags],
+                                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self.address = self.wait_for_line(r"listening on (\S+)").group(1)
+        self.channel, self.stub = self.connect()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.channel.close()
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.process.stderr.close()
+
+    def connect(self):
+        # A subchannel of its own: channels to one address otherwise share their connection.
+        channel = grpc.insecure_channel(self.address, options=[("grpc.use_local_subchannel_pool", 1)])
+        stub = pb_grpc.CompletionServiceStub(channel)
+        stub.GetModel(pb.GetModelRequest(), timeout=60)  # calls made before the connection stands go out in any order
+        return channel, stub
+
+    def wait_for_line(self, pattern):
+        for line in self.process.stderr:
+            found = re.search(pattern, line)
+            if found:
+                return found
+        raise AssertionError(f"the server ended with {self.process.wait()} before it said {pattern!r}")
+
+    def health(self, service):
+        check = self.channel.unary_unary("/grpc.health.v1.Health/Check")
+        answer = check(b"\x0a" + bytes([len(service)]) + service.encode(), timeout=60)
+        return answer[1] if answer else 0  # field 1, a number
+
+
+def request(text=PROMPT, max_tokens=16, kind=None, **fields):
+    stopping = pb.StoppingOptions(max_tokens=max_tokens, ignore_eos=fields.pop("ignore_eos", False), stop=fields.pop("stop", []))
+    return (kind or pb.CompleteRequest)(text=text, stopping=stopping, **fields)
+
+
+def long_stream(stub, **options):
+    """As long a completion as the context takes."""
+    return stub.StreamComplete(request(max_tokens=None, ignore_eos=True, kind=pb.StreamCompleteRequest), **options)
+
+
+def gather(stream):
+    messages = list(stream)
+    deltas = [m.delta for m in messages[:-1]]
+    assert all(m.WhichOneof("event") == "delta" for m in messages[:-1]), messages
+    assert messages[-1].WhichOneof("event") == "summary", messages
+    return "".join(d.text for d in deltas), [i for d in deltas for i in d.token_ids], messages[-1].summary
+
+
+def run(*arguments):
+    return subprocess.run([PROGRAM, *map(str, arguments)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+
+
+class Completions(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = cls.enterClassContext(Server())
+        cls.stub = cls.server.stub
+
+    def refused(self, code, call):
+        with self.assertRaises(grpc.RpcError) as caught:
+            call()
+        error = caught.exception
+        self.assertEqual(error.code(), code, error.details())
+        return error.details(), dict(error.trailing_metadata() or ())
+
+    def test_greedy_tokens_match_the_goldens(self):
+        for case in GOLDEN["cases"]:
+            tokens = len(case["greedy_ids"])
+            whole = self.stub.Complete(request(case["prompt"], tokens))
+            self.assertEqual(list(whole.token_ids), case["greedy_ids"], case["prompt"])
+            self.assertEqual(whole.summary.usage.prompt_tokens, len(case["prompt_ids"]))
+            self.assertEqual(whole.summary.usage.completion_tokens, tokens)
+            text, token_ids, summary = gather(
+                self.stub.StreamComplete(request(case["prompt"], tokens, pb.StreamCompleteRequest)))
+            self.assertEqual((text, token_ids), (whole.text, case["greedy_ids"]))
+            self.assertEqual(summary.finish_reason, whole.summary.finish_reason)
+            as_ids = pb.CompleteRequest(token_ids=pb.TokenIds(ids=case["prompt_ids"]),
+                                        stopping=pb.StoppingOptions(max_tokens=tokens))
+            self.assertEqual(list(self.stub.Complete(as_ids).token_ids), case["greedy_ids"])
+
+    def test_tokens_match_the_goldens_and_go_back_to_text(self):
+        for case in GOLDEN["cases"]:
+            token_ids = self.stub.Tokenize(pb.TokenizeRequest(text=case["prompt"])).token_ids
+            self.assertEqual(list(token_ids), case["prompt_ids"])
+            self.assertEqual(self.stub.Detokenize(pb.DetokenizeRequest(token_ids=token_ids)).text, case["prompt"])
+
+    def test_equals_run(self):
+        for flags, sampling in [((), None),
+                                (("--temperature", "0.9", "--top-p", "0.95", "--seed", "7"),
+                                 pb.SamplingOptions(temperature=0.9, top_p=0.95, seed=7))]:
+            for case in GOLDEN["cases"][:3]:
+                with self.subTest(flags=flags, prompt=case["prompt"]):
+                    local = json.loads(run("run", DEMO, "--prompt", case["prompt"], "--max-tokens", 32, "--json", *flags).stdout)
+                    remote = self.stub.Complete(request(case["prompt"], 32, sampling=sampling))
+                    self.assertEqual(remote.text, local["text"])
+                    self.assertEqual(list(remote.token_ids), local["token_ids"])
+                    self.assertEqual(remote.summary.usage.prompt_tokens, local["prompt_tokens"])
+                    if sampling:
+                        self.assertEqual(remote.summary.seed, local["seed"])
+
+    def test_our_own_client_gets_the_same(self):
+        flags = ("--prompt", PROMPT, "--max-tokens", 12)
+        streamed = run("complete", "--server", self.server.address, *flags)
+        self.assertEqual(streamed.returncode, 0, streamed.stderr)
+        answer = json.loads(run("complete", "--server", self.server.address, *flags, "--json").stdout)
+        expected = self.stub.Complete(request(max_tokens=12))
+        self.assertEqual(streamed.stdout, expected.text + "\n")
+        self.assertEqual((answer["text"], answer["token_ids"]), (expected.text, list(expected.token_ids)))
+        self.assertRegex(streamed.stderr, r"tokens/s")
+
+    def test_our_own_client_fails_in_one_line(self):
+        for flags, said in [(("--top-p", "5"), "top_p"), (("--max-tokens", "0"), "max_tokens"), (("--prompt", ""), "prompt")]:
+            prompt = () if "--prompt" in flags else ("--prompt", "x")
+            result = run("complete", "--server", self.server.address, *prompt, *flags)
+            self.assertEqual(result.returncode, 1, flags)
+            self.assertEqual(result.stderr.count("\n"), 1, result.stderr)
+            self.assertIn(said, result.stderr)
+
+    def test_stop_and_logprobs(self):
+        answer = self.stub.Complete(request(max_tokens=40, stop=[" the world"], output=pb.OutputOptions(echo=True, top_logprobs=2)))
+        self.assertEqual(answer.text, PROMPT + " great deal of a man in")
+        self.assertEqual(answer.summary.finish_reason, pb.FINISH_REASON_STOP_STRING)
+        self.assertEqual(answer.summary.matched_stop, " the world")
+        self.assertEqual(len(answer.logprobs), len(answer.token_ids))
+        for token in answer.logprobs:  # greedy: the likeliest was taken
+            self.assertEqual((token.token_id, token.logprob), (token.top[0].token_id, token.top[0].logprob))
+
+    def test_model_is_described(self):
+        config = json.loads((DEMO / "config.json").read_text())
+        model = self.stub.GetModel(pb.GetModelRequest()).model
+        self.assertEqual((model.name, model.architecture, model.activation), ("demo", "llama", "relu"))
+        self.assertEqual(model.shape, pb.ModelShape(
+            n_layers=config["num_hidden_layers"], d_model=config["hidden_size"], d_ff=config["intermediate_size"],
+            n_heads=config["num_attention_heads"], n_kv_heads=config["num_key_value_heads"],
+            d_head=config["hidden_size"] // config["num_attention_heads"], gated=True))
+        self.assertEqual((model.context_length, model.vocabulary_size), (CONTEXT_TOKENS, config["vocab_size"]))
+        self.assertEqual(list(model.weight_types), ["F16"])
+
+    def test_bad_requests_name_their_field(self):
+        cases = [(pb.CompleteRequest(), "prompt"),
+                 (request(""), "prompt"),
+                 (request("word " * CONTEXT_TOKENS), "prompt"),
+                 (pb.CompleteRequest(token_ids=pb.TokenIds(ids=[1 << 30])), "prompt"),
+                 (request(max_tokens=-5), "max_tokens"),
+                 (request(stop=["x"] * 65), "stop"),
+                 (request(sampling=pb.SamplingOptions(temperature=float("nan"))), "temperature"),
+                 (request(output=pb.OutputOptions(top_logprobs=21)), "top_logprobs")]
+        for message, field in cases:
+            details, metadata = self.refused(grpc.StatusCode.INVALID_ARGUMENT, lambda m=message: self.stub.Complete(m))
+            self.assertEqual(metadata.get("thermocline-field"), field, details)
+        self.assertEqual(self.stub.Complete(request(max_tokens=1)).summary.usage.completion_tokens, 1)
+
+    def test_bytes_that_are_no_message_are_refused(self):
+        complete = self.server.channel.unary_unary("/thermocline.v1.CompletionService/Complete")
+        for body in [b"\xff" * 64, b"\x12\x02\xc3\x28"]:  # no field at all; text that is not UTF-8
+            with self.assertRaises(grpc.RpcError):
+                complete(body, timeout=60)
+        self.assertEqual(self.server.health("thermocline.v1.CompletionService"), SERVING)
+
+    def test_disconnect_ends_the_completions(self):
+        one = gather(long_stream(self.stub))[2]
+        self.assertEqual(one.finish_reason, pb.FINISH_REASON_LENGTH)
+        one_ms = one.timings.prefill_ms + one.timings.decode_ms
+        channel, stub = self.server.connect()
+        streams = [long_stream(stub) for _ in range(40)]
+        next(streams[0])  # the first one decodes, the others come or wait
+        channel.close()
+        # All forty would take forty times as long as one.
+        after = self.stub.Complete(request(max_tokens=1)).summary
+        self.assertLess(after.timings.queue_ms, 10 * one_ms)
+
+    def test_deadline(self):
+        blockers = [long_stream(self.stub) for _ in range(20)]
+        next(blockers[0])
+        self.refused(grpc.StatusCode.DEADLINE_EXCEEDED, lambda: self.stub.Complete(request(), timeout=0.02))
+        for blocker in blockers:
+            blocker.cancel()
+        self.assertEqual(self.stub.Complete(request(max_tokens=1), timeout=60).summary.usage.completion_tokens, 1)
+
+
+class Life(unittest.TestCase):
+    def test_sigterm_drains_and_exits_0(self):
+        with Server("--shutdown-timeout", "120s") as server:
+            self.assertEqual(server.health(""), SERVING)
+            first = long_stream(server.stub)
+            tokens = len(next(first).delta.token_ids)  # it runs
+            others = [long_stream(server.stub) for _ in range(5)]
+            server.process.send_signal(signal.SIGTERM)
+            server.wait_for_line("draining")
+            with self.assertRaises(grpc.RpcError) as refused:
+                server.stub.Complete(request(), timeout=60)
+            self.assertEqual(refused.exception.code(), grpc.StatusCode.UNAVAILABLE)
+
+            _, token_ids, summary = gather(first)
+            self.assertEqual(summary.usage.completion_tokens, tokens + len(token_ids))
+            self.assertEqual(summary.usage.prompt_tokens + summary.usage.completion_tokens, CONTEXT_TOKENS)
+            for other in others:  # whole, or refused since it came too late; never broken off
+                try:
+                    self.assertEqual(gather(other)[2].finish_reason, pb.FINISH_REASON_LENGTH)
+                except grpc.RpcError as error:
+                    self.assertEqual(error.code(), grpc.StatusCode.UNAVAILABLE)
+            self.assertEqual(server.process.wait(timeout=120), 0)
+
+    def test_timeout_ends_the_drain(self):
+        with Server("--shutdown-timeout", "0ms") as server:
+            streams = [long_stream(server.stub) for _ in range(40)]
+            next(streams[0])
+            server.process.send_signal(signal.SIGINT)
+            self.assertEqual(server.process.wait(timeout=120), 0)
+            broken_off = 0
+            for stream in streams[1:]:
+                try:
+                    gather(stream)
+                except grpc.RpcError as error:
+                    self.assertEqual(error.code(), grpc.StatusCode.UNAVAILABLE)
+                    broken_off += 1
+            self.assertGreater(broken_off, 0)  # forty cannot have come to their end
+
+    def test_second_signal_ends_at_once(self):
+        with Server("--shutdown-timeout", "120s") as server:
+            streams = [long_stream(server.stub) for _ in range(200)]
+            next(streams[0])
+            server.process.send_signal(signal.SIGTERM)
+            server.wait_for_line("draining")
+            server.process.send_signal(signal.SIGTERM)
+            self.assertEqual(server.process.wait(timeout=120), -signal.SIGTERM)
+
+    def test_busy_port(self):
+        with Server() as server:
+            result = run("serve", DEMO, "--listen", server.address)
+            self.assertEqual(result.returncode, 1)
+            errors = [line for line in result.stderr.splitlines() if "mode" not in line]
+            self.assertEqual(len(errors), 1, result.stderr)
+            self.assertIn(server.address, errors[0])
+            self.assertEqual(server.health(""), SERVING)
+
+
+def main():
+    global pb, pb_grpc
+    with tempfile.TemporaryDirectory() as folder:
+        pb, pb_grpc = generate_stubs(folder)
+        unittest.main(argv=sys.argv[:1], verbosity=2)
+
+
+if __name__ == "__main__":
+    main()
