@@ -181,6 +181,23 @@ TEST(Shutdown, TimeoutCutsShortWhatStillRuns) {
   EXPECT_EQ(server.server->stats().active_calls, 0);
 }
 
+TEST(Shutdown, ClientThatDoesNotReadDoesNotHoldItUp) {
+  TestServer server({.shutdown_timeout = milliseconds(0)});
+  v1::CompleteRequest request = TextRequest("a", 4000);  // with logprobs far more than a connection buffers
+  request.mutable_output()->set_top_logprobs(20);
+  grpc::ClientContext context;
+  const auto reader = server.stub->StreamComplete(&context, Streaming(request));
+  // The scheduler is done with it, the connection is not.
+  ASSERT_TRUE(Eventually([&] { return server.scheduler.stats().finished == 1; }));
+  EXPECT_EQ(server.server->stats().active_calls, 1);
+  EXPECT_FALSE(server.server->Shutdown());
+  EXPECT_EQ(server.server->stats().active_calls, 0);
+  v1::StreamCompleteResponse response;
+  while (reader->Read(&response)) {
+  }
+  EXPECT_FALSE(reader->Finish().ok());
+}
+
 TEST(Shutdown, FreesThePort) {
   auto first = std::make_unique<TestServer>();
   CompletionServerOptions options;
