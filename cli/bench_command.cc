@@ -1,7 +1,6 @@
 // thermocline bench: decode and prefill speed beside the memory bandwidth measured in the same run.
 // SPDX-License-Identifier: Apache-2.0
 #include <fstream>
-#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -84,10 +83,7 @@ nlohmann::ordered_json ToJson(const Samples& samples) {
 
 // The type that holds most of the model's bytes.
 std::string MainType(const Checkpoint& checkpoint) {
-  std::map<ElementType, size_t> bytes;
-  for (const TensorInfo& tensor : checkpoint.tensors.tensors()) bytes[tensor.type] += tensor.bytes.size();
-  const auto largest = std::ranges::max_element(bytes, {}, [](const auto& entry) { return entry.second; });
-  return std::string(NameOf(largest->first));
+  return std::string(NameOf(checkpoint.tensors.TypesByBytes().front()));
 }
 
 absl::Status CheckFlags(const Flags& flags) {

@@ -1,8 +1,6 @@
 // thermocline serve: the gRPC server, until SIGINT or SIGTERM.
 // SPDX-License-Identifier: Apache-2.0
-#include <algorithm>
 #include <filesystem>
-#include <map>
 #include <memory>
 #include <utility>
 
@@ -24,20 +22,10 @@ struct Flags {
   int64_t shutdown_timeout_ms = CompletionServerOptions().shutdown_timeout.count();
 };
 
-// Names of the tensors' element types, those with most bytes first.
-std::vector<std::string> TypesByBytes(const TensorTable& tensors) {
-  std::map<std::string, size_t> bytes;
-  for (const TensorInfo& tensor : tensors.tensors())
-    bytes[std::string(NameOf(tensor.type))] += tensor.bytes.size();
-  std::vector<std::pair<std::string, size_t>> sorted(bytes.begin(), bytes.end());
-  std::ranges::stable_sort(sorted, std::ranges::greater(), &std::pair<std::string, size_t>::second);
-  std::vector<std::string> types;
-  for (auto& [type, size] : sorted) types.push_back(std::move(type));
-  return types;
-}
-
 ServedModel Describe(const Checkpoint& checkpoint) {
   const ModelConfig& config = checkpoint.config;
+  std::vector<std::string> weight_types;
+  for (const ElementType type : checkpoint.tensors.TypesByBytes()) weight_types.emplace_back(NameOf(type));
   // A folder may be given with a slash at its end.
   const std::filesystem::path path = std::filesystem::path(checkpoint.path).lexically_normal();
   return {.name = path.has_filename() ? path.filename().string() : path.parent_path().filename().string(),
@@ -50,7 +38,7 @@ ServedModel Describe(const Checkpoint& checkpoint) {
           .n_heads = config.n_heads,
           .n_kv_heads = config.n_kv_heads,
           .d_head = config.d_head,
-          .weight_types = TypesByBytes(checkpoint.tensors),
+          .weight_types = std::move(weight_types),
           .weight_bytes = checkpoint.total_bytes()};
 }
 

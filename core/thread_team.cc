@@ -10,12 +10,16 @@
 #include <algorithm>
 
 namespace thermocline {
+namespace {
+constexpr int kMostThreads = 1024;
+}  // namespace
 
 struct ThreadTeam::Arena {
-  explicit Arena(int threads)
-      : allowed(oneapi::tbb::global_control::max_allowed_parallelism, static_cast<size_t>(threads)),
-        arena(threads) {}
-  oneapi::tbb::global_control allowed;  // oneTBB would cap a team larger than the machine
+  explicit Arena(int threads) : arena(threads) {
+    // oneTBB would cap every team at the machine's size; each arena starts no more threads than it has slots.
+    static const oneapi::tbb::global_control allowed(oneapi::tbb::global_control::max_allowed_parallelism,
+                                                     kMostThreads);
+  }
   oneapi::tbb::task_arena arena;
 };
 
@@ -23,7 +27,9 @@ ThreadTeam::ThreadTeam(int threads) : threads_(threads), arena_(std::make_unique
 ThreadTeam::~ThreadTeam() = default;
 
 absl::StatusOr<std::unique_ptr<ThreadTeam>> ThreadTeam::Create(int threads) {
-  if (threads < 1 || threads > 1024) return InvalidArgument("threads is {}, allowed are 1 to 1024", threads);
+  if (threads < 1 || threads > kMostThreads) {
+    return InvalidArgument("threads is {}, allowed are 1 to {}", threads, kMostThreads);
+  }
   return std::unique_ptr<ThreadTeam>(new ThreadTeam(threads));
 }
 

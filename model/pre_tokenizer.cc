@@ -6,6 +6,8 @@
 #include <unicode/unistr.h>
 #include <unicode/utext.h>
 
+#include "model/printable.h"
+
 namespace thermocline {
 namespace {
 
@@ -82,7 +84,7 @@ absl::Status PreTokenizer::Pattern::Split(std::string_view text, const std::vect
     append_until(end);
   }
   if (U_FAILURE(error)) {
-    return InvalidArgument("pre-tokenizer pattern \"{}\" failed on a text of {} bytes: {}", source,
+    return InvalidArgument("pre-tokenizer pattern \"{}\" failed on a text of {} bytes: {}", Printable(source),
                            text.size(), u_errorName(error));
   }
   return absl::OkStatus();
@@ -96,8 +98,8 @@ absl::StatusOr<PreTokenizer> PreTokenizer::Create(const std::vector<std::string>
     std::unique_ptr<icu::RegexPattern> pattern(
         icu::RegexPattern::compile(icu::UnicodeString::fromUTF8(BracketClasses(source)), 0, place, error));
     if (U_FAILURE(error)) {
-      return InvalidArgument("pre-tokenizer pattern \"{}\": {} near character {}", source, u_errorName(error),
-                             place.offset);
+      return InvalidArgument("pre-tokenizer pattern \"{}\": {} near character {}", Printable(source),
+                             u_errorName(error), place.offset);
     }
     compiled.push_back(std::make_unique<Pattern>(Pattern{source, std::move(pattern)}));
   }

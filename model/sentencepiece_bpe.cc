@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 
+#include "model/printable.h"
 #include "model/tokenizer_base.h"
 
 namespace thermocline {
@@ -218,7 +219,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> CreateSentencePieceBpe(Vocabulary voc
         const std::optional<uint8_t> value = ByteTokenValue(text);
         if (!value) {
           return InvalidArgument("{}: byte token {} is spelt \"{}\", not like <0x41>", vocabulary.source, id,
-                                 text.substr(0, 64));
+                                 Printable(text));
         }
         bytes[id].assign(1, static_cast<char>(*value));
         break;

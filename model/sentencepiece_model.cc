@@ -12,6 +12,8 @@
 #include <cstring>
 #include <optional>
 
+#include "model/printable.h"
+
 namespace thermocline {
 namespace {
 
@@ -216,13 +218,16 @@ absl::Status FinishVocabulary(const Trainer& trainer, Vocabulary& vocabulary) {
     const std::string& text = vocabulary.texts[i];
     const auto id = static_cast<TokenId>(i);
     if (!seen.insert(text).second) {
-      return InvalidArgument("{}: piece \"{}\" is there twice", vocabulary.source, text.substr(0, 64));
+      return InvalidArgument("{}: piece \"{}\" is there twice", vocabulary.source, Printable(text));
     }
-    if (vocabulary.types[i] == TokenType::kControl) {
+    const TokenType type = vocabulary.types[i];
+    if (type == TokenType::kControl || type == TokenType::kUnknown) {
       vocabulary.added.push_back({id, text, /*special=*/true});
+    }
+    if (type == TokenType::kControl) {
       if (text == trainer.bos) vocabulary.bos = id;
       if (text == trainer.eos) vocabulary.AddEndToken(id);
-    } else if (vocabulary.types[i] == TokenType::kByte) {
+    } else if (type == TokenType::kByte) {
       if (const std::optional<uint8_t> byte = ByteTokenValue(text)) has_byte[*byte] = true;
     }
   }

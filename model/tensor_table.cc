@@ -5,7 +5,10 @@
 #include <absl/strings/string_view.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cstring>
+#include <functional>
+#include <map>
 
 #include "core/checked.h"
 #include "core/half.h"
@@ -123,6 +126,15 @@ int64_t TensorTable::total_bytes() const {
   int64_t total = 0;
   for (const TensorInfo& tensor : tensors_) total += static_cast<int64_t>(tensor.bytes.size());
   return total;
+}
+
+std::vector<ElementType> TensorTable::TypesByBytes() const {
+  std::map<ElementType, size_t> bytes;
+  for (const TensorInfo& tensor : tensors_) bytes[tensor.type] += tensor.bytes.size();
+  std::vector<ElementType> types;
+  for (const auto& [type, size] : bytes) types.push_back(type);
+  std::ranges::stable_sort(types, std::ranges::greater(), [&](ElementType type) { return bytes[type]; });
+  return types;
 }
 
 }  // namespace thermocline

@@ -48,6 +48,9 @@ class TensorTable {
   // The same for a vector, expanded to F32 (norm weights). Quantised vectors are InvalidArgument.
   absl::StatusOr<std::vector<float>> Vector(std::string_view name, int64_t size) const;
 
+  // Element types of the tensors, those that hold most bytes first.
+  std::vector<ElementType> TypesByBytes() const;
+
   const std::string& source() const { return source_; }
   const std::vector<TensorInfo>& tensors() const { return tensors_; }
   const std::vector<std::unique_ptr<MappedFile>>& files() const { return files_; }

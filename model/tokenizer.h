@@ -29,11 +29,14 @@ class Tokenizer {
   };
 
   // Any bytes, invalid UTF-8 too. Decode(Encode(text)) gives the text's bytes back wherever the vocabulary
-  // can spell them. InvalidArgument where it cannot.
+  // can spell them, unless the model itself changes text (NFC, removed spaces, a leading space that it cannot
+  // tell from its own). InvalidArgument naming the first byte that it cannot spell, or the limit on the
+  // length.
   virtual absl::StatusOr<std::vector<TokenId>> Encode(std::string_view text,
                                                       const EncodeOptions& options) const = 0;
 
-  // Bytes of one token in the midst of a text. Control tokens give "". Id must be in [0, vocabulary_size()).
+  // Bytes of one token in the midst of a text; the view lives as long as the tokenizer. Control tokens and
+  // the unknown token give "". Id must be in [0, vocabulary_size()).
   virtual std::string_view TokenBytes(TokenId id) const = 0;
 
   // The literal spelling, for inspection: "<s>", "\u2581the".
@@ -54,11 +57,12 @@ class Tokenizer {
   virtual std::string_view kind() const = 0;  // "sentencepiece-bpe", "byte-level-bpe"
 };
 
-// From tokenizer.ggml.*; unknown models and pre-tokenizers are refused by name.
+// From tokenizer.ggml.*; unknown models and pre-tokenizers are refused by name. Keeps nothing of `metadata`.
 absl::StatusOr<std::unique_ptr<Tokenizer>> CreateTokenizer(const GgufMetadata& metadata);
 
 // From tokenizer.json, else tokenizer.model, beside config.json, tokenizer_config.json and
-// generation_config.json in `folder`.
+// generation_config.json in `folder`. NotFound when neither is there; what is not known to be followed
+// exactly is refused by name.
 absl::StatusOr<std::unique_ptr<Tokenizer>> CreateTokenizerFromFolder(const std::string& folder);
 
 // Turns a stream of tokens into text without ever splitting a code point. A byte that can no longer become
@@ -67,7 +71,7 @@ class IncrementalDecoder {
  public:
   // `at_start`: whether the first token opens the text, so that a dummy leading space is dropped.
   IncrementalDecoder(const Tokenizer& tokenizer, bool at_start);
-  // The text that became complete with this token; may be empty.
+  // The text that became complete with this token; may be empty. An id out of range adds nothing.
   std::string Push(TokenId id);
   // What is still held back, made valid.
   std::string Flush();

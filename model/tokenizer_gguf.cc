@@ -8,6 +8,7 @@
 #include "model/byte_level_bpe.h"
 #include "model/gguf_file.h"
 #include "model/pre_tokenizer.h"
+#include "model/printable.h"
 #include "model/sentencepiece_bpe.h"
 #include "model/tokenizer.h"
 #include "model/tokenizer_vocabulary.h"
@@ -90,6 +91,7 @@ void AddLiterals(TokenType type, bool special, Vocabulary& vocabulary) {
 absl::StatusOr<std::unique_ptr<Tokenizer>> CreateLlama(const GgufMetadata& metadata, Vocabulary vocabulary) {
   TC_RETURN_IF_ERROR(ReadSpecialTokens(metadata, /*adds_bos_by_default=*/true, 1, 2, vocabulary));
   AddLiterals(TokenType::kControl, /*special=*/true, vocabulary);
+  AddLiterals(TokenType::kUnknown, /*special=*/true, vocabulary);
   const std::string charsmap = Key("precompiled_charsmap");
   if (metadata.Has(charsmap)) {
     return Unimplemented("{}: {}; only identity normalisation is known", metadata.file(), charsmap);
@@ -120,16 +122,18 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> CreateGpt2(const GgufMetadata& metada
     adds_bos = true;
   } else if (pre == "qwen2") {
     options.patterns = {std::string(Qwen2Pattern())};
-    options.nfc = true;
+    options.nfc =
+        true;  // not said in the file, but part of the tokenizer that these models were trained with
   } else if (pre == "gpt-2" || pre == "default") {
     options.patterns = {std::string(Gpt2Pattern())};
   } else {
     return Unimplemented(
         "{}: {} \"{}\"; known are smollm, llama-bpe, llama3, llama-v3, qwen2, gpt-2, default",
-        metadata.file(), Key("pre"), pre);
+        metadata.file(), Key("pre"), Printable(pre));
   }
   TC_RETURN_IF_ERROR(ReadSpecialTokens(metadata, adds_bos, std::nullopt, std::nullopt, vocabulary));
   AddLiterals(TokenType::kControl, /*special=*/true, vocabulary);
+  AddLiterals(TokenType::kUnknown, /*special=*/true, vocabulary);
   AddLiterals(TokenType::kUserDefined, /*special=*/false, vocabulary);
   TC_ASSIGN_OR_RETURN(const std::vector<std::string_view>* merges, metadata.Strings(Key("merges")));
   const std::string source = metadata.file() + ": " + Key("merges");
@@ -148,7 +152,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> CreateTokenizer(const GgufMetadata& m
   TC_ASSIGN_OR_RETURN(const std::string_view model, metadata.String(Key("model")));
   if (model != "llama" && model != "gpt2") {
     return Unimplemented("{}: {} \"{}\"; known are llama (SentencePiece BPE) and gpt2 (byte-level BPE)",
-                         metadata.file(), Key("model"), model);
+                         metadata.file(), Key("model"), Printable(model));
   }
   Vocabulary vocabulary;
   vocabulary.source = metadata.file();

@@ -135,21 +135,6 @@ absl::Status CheckModel(const Json& model, const std::string& file, bool byte_le
 
 }  // namespace
 
-absl::StatusOr<AddedToken> ParseAddedToken(const Json& entry, int64_t id, const std::string& file) {
-  const auto content = entry.is_object() ? entry.find("content") : entry.end();
-  if (!entry.is_object() || content == entry.end() || !content->is_string() ||
-      content->get_ref<const std::string&>().empty()) {
-    return InvalidArgument("{}: added token {} has no content", file, id);
-  }
-  const auto& literal = content->get_ref<const std::string&>();
-  if (IsTrue(entry, "single_word")) {
-    return Unimplemented("{}: added token \"{}\" with single_word is not supported", file,
-                         Printable(literal));
-  }
-  return AddedToken{static_cast<TokenId>(id), literal, IsTrue(entry, "special"), IsTrue(entry, "lstrip"),
-                    IsTrue(entry, "rstrip")};
-}
-
 absl::StatusOr<std::unique_ptr<Tokenizer>> CreateFromTokenizerJson(const Json& document,
                                                                    const std::string& file,
                                                                    const TokenizerHints& hints) {
@@ -157,7 +142,9 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> CreateFromTokenizerJson(const Json& d
   if (model == document.end() || !model->is_object()) {
     return InvalidArgument("{}: model must be an object", file);
   }
-  if (const std::string type = StageType(*model); type != "BPE") {
+  // Files of the first versions name no type.
+  const std::string type = model->contains("type") ? StageType(*model) : "BPE";
+  if (type != "BPE") {
     return Unimplemented("{}: model \"{}\" is not supported; only BPE is known", file, Printable(type));
   }
   TC_ASSIGN_OR_RETURN(const TokenizerPipeline pipeline, ParseTokenizerPipeline(document, file));

@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/tokenizer_merge.h"
 
+#include "model/printable.h"
+
 namespace thermocline {
 
 absl::StatusOr<MergeTable> MergeTable::Create(const std::vector<Pair>& merges, const Vocabulary& vocabulary) {
@@ -28,7 +30,7 @@ absl::StatusOr<MergeTable> MergeTable::Create(const std::vector<Pair>& merges, c
           std::pair(result, std::string_view(merged))}) {
       if (found == ids.end()) {
         return InvalidArgument("{}: merge {} names \"{}\", which is not in the vocabulary", vocabulary.source,
-                               rank, text.substr(0, 64));
+                               rank, Printable(text));
       }
     }
     table.merges_.try_emplace(Key(left->second, right->second),

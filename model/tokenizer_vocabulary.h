@@ -37,6 +37,7 @@ struct AddedToken {
 inline constexpr int64_t kMaxVocabularySize = int64_t{1} << 21;
 inline constexpr int64_t kMaxTokenBytes = 4096;
 
+// A spelling may occur twice; Encode gives the first of the ids.
 struct Vocabulary {
   std::string source;  // the file, for messages
   std::vector<std::string> texts;

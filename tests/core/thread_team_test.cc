@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <barrier>
 #include <vector>
 
 namespace thermocline {
@@ -23,6 +24,16 @@ TEST(ThreadTeam, CoversTheRangeOnce) {
       for (const auto& visit : visits) ASSERT_EQ(visit, 1);
     }
   }
+}
+
+// Ranges that wait for each other end only when they run on different threads at once.
+TEST(ThreadTeam, ATeamRunsInParallelWhateverOtherTeamsThereAre) {
+  auto small = *ThreadTeam::Create(1);
+  auto team = *ThreadTeam::Create(4);
+  std::barrier all_here(4);
+  team->ParallelFor(4, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) all_here.arrive_and_wait();
+  });
 }
 
 TEST(ThreadTeam, RefusesAbsurdSizes) {

@@ -6,6 +6,7 @@
 
 #include <cstdlib>
 
+#include "core/mapped_file.h"
 #include "tests/support/gguf_writer.h"
 #include "tests/support/refusal.h"
 #include "tests/support/safetensors_writer.h"
@@ -108,6 +109,15 @@ TEST(Checkpoint, RefusesOtherFilesByWhatWasExpected) {
   ExpectRefusal(Open(folder.path()).status(), {folder.path(), "neither model.safetensors nor"});
   folder.Write("config.json", std::string((1 << 20) + 1, ' '));
   ExpectRefusal(Open(folder.path()).status(), {"config.json", "1048577 bytes", "limit is 1048576"});
+}
+
+TEST(Checkpoint, RefusesATokenizerLargerThanTheModelsVocabulary) {
+  const TemporaryFolder folder;
+  folder.Write("config.json", TinyLlamaConfigJson());
+  folder.Write("model.safetensors", TinyLlamaSafetensors().Bytes());
+  folder.Write("tokenizer.model",
+               *ReadTextFile(THERMOCLINE_SOURCE_DIR "/models/demo/tokenizer.model", 1 << 20));
+  ExpectRefusal(Checkpoint::Open(folder.path()).status(), {folder.path(), "4096 tokens", "n_vocab of 16"});
 }
 
 TEST(Checkpoint, Sha256IsThatOfTheFilesInOrder) {

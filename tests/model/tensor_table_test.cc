@@ -36,6 +36,16 @@ TEST(TensorTable, BindsMatrices) {
   ExpectRefusal(table.Matrix("ragged", 2, 33).status(), {"'ragged'", "33 columns", "block of 32"});
 }
 
+TEST(TensorTable, OrdersTypesByTheirBytes) {
+  const std::string forty(40, 'x'), thirty(30, 'x');
+  TensorTable table("file.gguf");
+  EXPECT_TRUE(table.TypesByBytes().empty());
+  ASSERT_TRUE(table.Add(Info("a", ElementType::kF32, {10}, forty)).ok());
+  ASSERT_TRUE(table.Add(Info("b", ElementType::kF16, {15}, thirty)).ok());
+  ASSERT_TRUE(table.Add(Info("c", ElementType::kF16, {15}, thirty)).ok());
+  EXPECT_EQ(table.TypesByBytes(), (std::vector{ElementType::kF16, ElementType::kF32}));
+}
+
 TEST(TensorTable, ExpandsVectors) {
   TensorTable table("file.gguf");
   // 1, -2, the least subnormal half; the same in each type as far as it holds it.

@@ -149,6 +149,24 @@ const JsonCase kJsonCases[] = {
 INSTANTIATE_TEST_SUITE_P(All, TokenizerJsonRefusal, testing::ValuesIn(kJsonCases),
                          [](const auto& param) { return std::string(param.param.name); });
 
+// Files of the first versions name no type of model.
+TEST(TokenizerRefusal, AModelWithoutTypeIsBpe) {
+  json document = ReadJson(FixturePath("qwen2/tokenizer.json"));
+  document["model"].erase("type");
+  const TemporaryFolder folder;
+  folder.Write("tokenizer.json", document.dump());
+  EXPECT_NE(FromFolder(folder.path()), nullptr);
+}
+
+TEST(TokenizerRefusal, MessagesStayOnOneLine) {
+  json document = ReadJson(FixturePath("llama3/tokenizer.json"));
+  document["model"]["merges"][0] = {"line\nbreak", "a"};
+  const TemporaryFolder folder;
+  folder.Write("tokenizer.json", document.dump());
+  ExpectRefused(CreateTokenizerFromFolder(folder.path()).status(), kInvalid, "tokenizer.json",
+                "line\\x0abreak");
+}
+
 TEST(TokenizerRefusal, MalformedJson) {
   const TemporaryFolder folder;
   folder.Write("tokenizer.json", "{\"model\": ");
@@ -157,6 +175,25 @@ TEST(TokenizerRefusal, MalformedJson) {
   ExpectRefused(CreateTokenizerFromFolder(folder.path()).status(), kInvalid, "tokenizer.json", "");
   folder.Write("tokenizer.json", "{\"model\":" + std::string(100'000, '['));
   ExpectRefused(CreateTokenizerFromFolder(folder.path()).status(), kInvalid, "tokenizer.json", "64");
+}
+
+// Whatever is overwritten: an answer, never a crash.
+TEST(TokenizerRefusal, DamagedJsonNeverCrashes) {
+  const TemporaryFolder folder;
+  std::mt19937 random(6);
+  int refused = 0;
+  for (int round = 0; round < 200; ++round) {
+    std::string damaged =
+        ReadFile(FixturePath(round % 2 == 0 ? "qwen2/tokenizer.json" : "first/tokenizer.json"));
+    // Half of the damage goes to the start, where all but vocabulary and merges is.
+    const size_t reach = round % 4 < 2 ? 2000 : damaged.size();
+    for (int i = 0; i < 2; ++i) damaged[random() % reach] = "\"{}[],:0-ex\\"[random() % 12];
+    folder.Write("tokenizer.json", damaged);
+    const auto tokenizer = CreateTokenizerFromFolder(folder.path());
+    refused += !tokenizer.ok();
+    if (tokenizer.ok()) (void)(*tokenizer)->Encode("hello world<longer>", {}).ok();
+  }
+  EXPECT_GT(refused, 50);
 }
 
 TEST(TokenizerRefusal, FolderWithoutTokenizer) {
