@@ -9,6 +9,11 @@
 
 #include <algorithm>
 
+#ifdef __SANITIZE_THREAD__
+#include <thread>
+#include <vector>
+#endif
+
 namespace thermocline {
 namespace {
 constexpr int kMostThreads = 1024;
@@ -41,14 +46,25 @@ void ThreadTeam::ParallelFor(int64_t count, int64_t grain,
     return;
   }
   const int64_t pieces = (count + grain - 1) / grain;
+  const auto run = [&](int64_t begin, int64_t end) { body(begin * grain, std::min(count, end * grain)); };
+#ifdef __SANITIZE_THREAD__
+  // libtbb is not instrumented, so ThreadSanitizer cannot see what its fork and join order. It can see plain
+  // threads.
+  const int64_t parts = std::min<int64_t>(pieces, threads_);
+  std::vector<std::thread> others;
+  for (int64_t p = 1; p < parts; ++p) {
+    others.emplace_back([&run, p, parts, pieces] { run(pieces * p / parts, pieces * (p + 1) / parts); });
+  }
+  run(0, pieces / parts);
+  for (std::thread& other : others) other.join();
+#else
   arena_->arena.execute([&] {
     oneapi::tbb::parallel_for(
         oneapi::tbb::blocked_range<int64_t>(0, pieces),
-        [&](const oneapi::tbb::blocked_range<int64_t>& range) {
-          body(range.begin() * grain, std::min(count, range.end() * grain));
-        },
+        [&](const oneapi::tbb::blocked_range<int64_t>& range) { run(range.begin(), range.end()); },
         oneapi::tbb::static_partitioner());
   });
+#endif
 }
 
 }  // namespace thermocline

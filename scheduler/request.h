@@ -34,7 +34,8 @@ struct StoppingOptions {
   std::vector<std::string> stop;      // at most 64, none empty, none above 1024 bytes
   bool include_stop = false;          // whether the matched stop string is part of the text
   bool ignore_eos = false;
-  std::optional<std::chrono::milliseconds> time_limit;  // from arrival; ends with FinishReason::kTimeLimit
+  std::optional<std::chrono::milliseconds>
+      time_limit;  // from arrival, at most 30 days; ends with FinishReason::kTimeLimit
 };
 
 struct CompletionRequest {

@@ -77,6 +77,8 @@ TEST(ValidateRequest, BordersOfEveryField) {
       {"stop", [](auto& r) { r.stopping.stop = {"x"}; }, [](auto& r) { r.stopping.stop = {""}; }},
       {"time_limit", [](auto& r) { r.stopping.time_limit = std::chrono::milliseconds(1); },
        [](auto& r) { r.stopping.time_limit = std::chrono::milliseconds(0); }},
+      {"time_limit", [](auto& r) { r.stopping.time_limit = std::chrono::days(30); },
+       [](auto& r) { r.stopping.time_limit = std::chrono::days(31); }},
       {"top_logprobs", [](auto& r) { r.top_logprobs = 20; }, [](auto& r) { r.top_logprobs = 21; }},
   };
   for (const Case& c : cases) {

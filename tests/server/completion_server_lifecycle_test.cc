@@ -169,20 +169,33 @@ TEST(Shutdown, FinishesWhatRunsAndRefusesWhatIsNew) {
 }
 
 TEST(Shutdown, TimeoutCutsShortWhatStillRuns) {
-  TestServer server({.shutdown_timeout = milliseconds(50)});
-  server.runner.HoldAt(3);
-  BackgroundCall running(server, TextRequest("abc", 1000));
-  server.runner.WaitUntilHeld();
+  // A completion that takes far longer than any timeout, and one that waits for it.
+  TestServer server({.context_length = 1'000'000'000, .shutdown_timeout = milliseconds(50)});
+  BackgroundCall running(server, TextRequest("abc", 999'999'000));
+  ASSERT_TRUE(Eventually([&] { return server.runner.forward_calls() > 1; }));
   BackgroundCall waiting(server, TextRequest("x", 2), &CompleteWith);
   ASSERT_TRUE(Eventually([&] { return server.scheduler.stats().waiting == 1; }));
-  std::future<bool> clean = std::async(std::launch::async, [&] { return server.server->Shutdown(); });
-  // Held until the timeout has passed, so that nothing can finish before it.
-  std::this_thread::sleep_for(milliseconds(500));
-  server.runner.Release();
-  EXPECT_FALSE(clean.get());
+  EXPECT_FALSE(server.server->Shutdown());
   EXPECT_EQ(running.Wait().status.error_code(), grpc::UNAVAILABLE);
   EXPECT_EQ(waiting.Wait().status.error_code(), grpc::UNAVAILABLE);
   EXPECT_EQ(server.server->stats().active_calls, 0);
+}
+
+TEST(Shutdown, ClientThatDoesNotReadDoesNotHoldItUp) {
+  TestServer server({.shutdown_timeout = milliseconds(0)});
+  v1::CompleteRequest request = TextRequest("a", 4000);  // with logprobs far more than a connection buffers
+  request.mutable_output()->set_top_logprobs(20);
+  grpc::ClientContext context;
+  const auto reader = server.stub->StreamComplete(&context, Streaming(request));
+  // The scheduler is done with it, the connection is not.
+  ASSERT_TRUE(Eventually([&] { return server.scheduler.stats().finished == 1; }));
+  EXPECT_EQ(server.server->stats().active_calls, 1);
+  EXPECT_FALSE(server.server->Shutdown());
+  EXPECT_EQ(server.server->stats().active_calls, 0);
+  v1::StreamCompleteResponse response;
+  while (reader->Read(&response)) {
+  }
+  EXPECT_FALSE(reader->Finish().ok());
 }
 
 TEST(Shutdown, FreesThePort) {

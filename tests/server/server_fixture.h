@@ -65,7 +65,10 @@ struct TestServer {
     auto started = CompletionServer::Start(scheduler, tokenizer, PuppetModel(), options);
     if (!started.ok()) throw std::runtime_error(started.status().ToString());
     server = *std::move(started);
-    channel = grpc::CreateChannel(server->address(), grpc::InsecureChannelCredentials());
+    // A window that does not grow, so that a client that does not read soon holds up its stream.
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+    channel = grpc::CreateCustomChannel(server->address(), grpc::InsecureChannelCredentials(), arguments);
     stub = v1::CompletionService::NewStub(channel);
   }
   ~TestServer() { runner.Release(); }
