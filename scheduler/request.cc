@@ -69,9 +69,10 @@ absl::Status ValidateStopping(const StoppingOptions& stopping) {
                         fmt::format("has a string of {} bytes, the limit is {}", stop.size(), kMaxStopBytes));
     }
   }
-  if (stopping.time_limit && stopping.time_limit->count() <= 0) {
-    return FieldError("time_limit",
-                      fmt::format("is {} ms, it must be positive", stopping.time_limit->count()));
+  constexpr std::chrono::milliseconds kLongest = std::chrono::days(30);
+  if (stopping.time_limit && (stopping.time_limit->count() <= 0 || *stopping.time_limit > kLongest)) {
+    return FieldError("time_limit", fmt::format("is {} ms, allowed are 1 to {}", stopping.time_limit->count(),
+                                                kLongest.count()));
   }
   return absl::OkStatus();
 }
