@@ -4,11 +4,11 @@
 
 #include <cstdio>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "cli/commands.h"
 #include "cli/completion_client.h"
+#include "cli/completion_output.h"
 #include "cli/duration_flag.h"
 #include "cli/sampling_flags.h"
 #include "server/grpc_log.h"
@@ -46,34 +46,6 @@ absl::Status CheckUtf8(const Flags& flags) {
   return absl::OkStatus();
 }
 
-// The keys of `thermocline run --json`.
-nlohmann::ordered_json ToJson(const CompletionDelta& whole, const CompletionSummary& summary) {
-  const CompletionTimings& timings = summary.timings;
-  nlohmann::ordered_json json = {{"text", whole.text},
-                                 {"token_ids", whole.token_ids},
-                                 {"prompt_tokens", summary.prompt_tokens},
-                                 {"completion_tokens", summary.completion_tokens},
-                                 {"finish_reason", NameOf(summary.finish_reason)},
-                                 {"matched_stop", summary.matched_stop},
-                                 {"seed", summary.seed},
-                                 {"timings",
-                                  {{"queue_ms", timings.queue_ms},
-                                   {"prefill_ms", timings.prefill_ms},
-                                   {"time_to_first_token_ms", timings.time_to_first_token_ms},
-                                   {"decode_ms", timings.decode_ms},
-                                   {"decode_tokens_per_second", summary.decode_tokens_per_second()},
-                                   {"inter_token_p50_ms", timings.inter_token_p50_ms},
-                                   {"inter_token_p99_ms", timings.inter_token_p99_ms}}}};
-  if (whole.logprobs.empty()) return json;
-  json["logprobs"] = nlohmann::ordered_json::array();
-  for (const TokenLogprob& token : whole.logprobs) {
-    nlohmann::ordered_json top = nlohmann::ordered_json::array();
-    for (const auto& [id, logprob] : token.top) top.push_back({{"id", id}, {"logprob", logprob}});
-    json["logprobs"].push_back({{"id", token.id}, {"logprob", token.logprob}, {"top", top}});
-  }
-  return json;
-}
-
 absl::Status Complete(const Flags& flags) {
   TC_RETURN_IF_ERROR(CheckUtf8(flags));
   RemoteCompletion completion{
@@ -85,23 +57,13 @@ absl::Status Complete(const Flags& flags) {
 
   SendGrpcLogToSpdlog();
   CompletionDelta whole;
-  const absl::StatusOr<CompletionSummary> summary =
-      CompleteRemotely(completion, [&](const CompletionDelta& delta) {
-        if (!flags.json && !delta.text.empty()) {
-          std::fwrite(delta.text.data(), 1, delta.text.size(), stdout);
-          std::fflush(stdout);
-        }
-        whole.text += delta.text;
-        whole.token_ids.insert(whole.token_ids.end(), delta.token_ids.begin(), delta.token_ids.end());
-        whole.logprobs.insert(whole.logprobs.end(), delta.logprobs.begin(), delta.logprobs.end());
-      });
+  const absl::StatusOr<CompletionSummary> summary = CompleteRemotely(completion, [&](CompletionDelta piece) {
+    AppendPiece(std::move(piece), /*stream=*/!flags.json, whole);
+  });
   if (!flags.json && !whole.text.empty()) fmt::print("\n");
   TC_RETURN_IF_ERROR(summary.status());
-  if (flags.json) fmt::print("{}\n", ToJson(whole, *summary).dump());
-  fmt::print(stderr,
-             "[{} + {} tokens, finish: {}, first token after {:.1f} ms, decode {:.1f} tokens/s, seed {}]\n",
-             summary->prompt_tokens, summary->completion_tokens, NameOf(summary->finish_reason),
-             summary->timings.time_to_first_token_ms, summary->decode_tokens_per_second(), summary->seed);
+  if (flags.json) fmt::print("{}\n", CompletionJson(whole, *summary).dump());
+  PrintSummary(*summary);
   if (summary->finish_reason == FinishReason::kError) return Internal("the model's logits were not finite");
   return absl::OkStatus();
 }

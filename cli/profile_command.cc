@@ -85,7 +85,8 @@ absl::StatusOr<ActivationProfile> StartOrResume(const Flags& flags, const Loaded
   return profile;
 }
 
-// Counts over the corpus and keeps what was counted, an interrupted run's part too. Under MPI the first rank gets the sum.
+// Counts over the corpus and keeps what was counted, an interrupted run's part too. Under MPI the first rank
+// gets the sum.
 absl::StatusOr<ActivationProfile> Count(const Flags& flags, LoadedModel& model, const std::string& sha256,
                                         const ProfileDirectory& directory, const MpiSession* mpi) {
   const bool first_rank = mpi == nullptr || mpi->rank() == 0;

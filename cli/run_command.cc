@@ -4,15 +4,14 @@
 
 #include <condition_variable>
 #include <csignal>
-#include <cstdio>
 #include <iostream>
 #include <iterator>
 #include <memory>
 #include <mutex>
-#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "cli/commands.h"
+#include "cli/completion_output.h"
 #include "cli/load_model.h"
 #include "cli/sampling_flags.h"
 #include "scheduler/scheduler.h"
@@ -37,15 +36,7 @@ class Gatherer final : public CompletionObserver {
  public:
   explicit Gatherer(bool stream) : stream_(stream) {}
 
-  void OnDelta(CompletionDelta delta) override {
-    if (stream_ && !delta.text.empty()) {
-      std::fwrite(delta.text.data(), 1, delta.text.size(), stdout);
-      std::fflush(stdout);
-    }
-    text += delta.text;
-    token_ids.insert(token_ids.end(), delta.token_ids.begin(), delta.token_ids.end());
-    logprobs.insert(logprobs.end(), delta.logprobs.begin(), delta.logprobs.end());
-  }
+  void OnDelta(CompletionDelta delta) override { AppendPiece(std::move(delta), stream_, whole); }
   void OnFinish(absl::StatusOr<CompletionSummary> result) override {
     const std::lock_guard lock(mutex_);
     result_ = std::move(result);
@@ -64,9 +55,7 @@ class Gatherer final : public CompletionObserver {
     return *result_;
   }
 
-  std::string text;
-  std::vector<TokenId> token_ids;
-  std::vector<TokenLogprob> logprobs;
+  CompletionDelta whole;  // complete once Wait has returned
 
  private:
   const bool stream_;
@@ -74,31 +63,6 @@ class Gatherer final : public CompletionObserver {
   std::condition_variable finished_;
   std::optional<absl::StatusOr<CompletionSummary>> result_;
 };
-
-nlohmann::ordered_json ToJson(const Gatherer& gathered, const CompletionSummary& summary) {
-  nlohmann::ordered_json json = {{"text", gathered.text},
-                                 {"token_ids", gathered.token_ids},
-                                 {"prompt_tokens", summary.prompt_tokens},
-                                 {"completion_tokens", summary.completion_tokens},
-                                 {"finish_reason", NameOf(summary.finish_reason)},
-                                 {"matched_stop", summary.matched_stop},
-                                 {"seed", summary.seed},
-                                 {"timings",
-                                  {{"prefill_ms", summary.timings.prefill_ms},
-                                   {"time_to_first_token_ms", summary.timings.time_to_first_token_ms},
-                                   {"decode_ms", summary.timings.decode_ms},
-                                   {"decode_tokens_per_second", summary.decode_tokens_per_second()},
-                                   {"inter_token_p50_ms", summary.timings.inter_token_p50_ms},
-                                   {"inter_token_p99_ms", summary.timings.inter_token_p99_ms}}}};
-  if (gathered.logprobs.empty()) return json;
-  json["logprobs"] = nlohmann::ordered_json::array();
-  for (const TokenLogprob& token : gathered.logprobs) {
-    nlohmann::ordered_json top = nlohmann::ordered_json::array();
-    for (const auto& [id, logprob] : token.top) top.push_back({{"id", id}, {"logprob", logprob}});
-    json["logprobs"].push_back({{"id", token.id}, {"logprob", token.logprob}, {"top", top}});
-  }
-  return json;
-}
 
 absl::Status CompleteOne(Scheduler& scheduler, const Tokenizer& tokenizer, const Flags& flags,
                          const std::string& prompt) {
@@ -114,13 +78,8 @@ absl::Status CompleteOne(Scheduler& scheduler, const Tokenizer& tokenizer, const
   const absl::StatusOr<CompletionSummary> summary = gathered->Wait(scheduler, handle);
   if (!flags.json) fmt::print("\n");
   TC_RETURN_IF_ERROR(summary.status());
-  if (flags.json) {
-    fmt::print("{}\n", ToJson(*gathered, *summary).dump());
-  } else {
-    fmt::print(stderr, "[{} + {} tokens, finish: {}, prefill {:.1f} ms, decode {:.1f} tokens/s, seed {}]\n",
-               summary->prompt_tokens, summary->completion_tokens, NameOf(summary->finish_reason),
-               summary->timings.prefill_ms, summary->decode_tokens_per_second(), summary->seed);
-  }
+  if (flags.json) fmt::print("{}\n", CompletionJson(gathered->whole, *summary).dump());
+  PrintSummary(*summary);
   if (summary->finish_reason == FinishReason::kError) return Internal("the model's logits were not finite");
   return absl::OkStatus();
 }
@@ -146,6 +105,7 @@ absl::Status Run(const Flags& flags) {
   Scheduler scheduler(*model->runner, tokenizer);
   struct sigaction action {};
   action.sa_handler = [](int) { interrupted = 1; };
+  action.sa_flags = SA_RESTART;  // a read of the next prompt goes on
   sigaction(SIGINT, &action, nullptr);
 
   if (flags.prompt) return CompleteOne(scheduler, tokenizer, flags, *flags.prompt);
