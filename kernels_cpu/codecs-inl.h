@@ -301,8 +301,9 @@ HWY_INLINE void DecodeTail(const uint8_t* source, int64_t count, F32* HWY_RESTRI
   Codec::Step(Codec::Open(padded), 0, w);
 }
 
-// Op<Codec>::Run of the element type's codec: the one place where a type becomes code. Static, since g++ 12 gives the
-// instances of two files' unnamed Ops of the same name one weak symbol, and the linker would keep either.
+// Op<Codec>::Run of the element type's codec: the one place where a type becomes code. Static, since g++ 12
+// gives the instances of two files' unnamed Ops of the same name one weak symbol, and the linker would keep
+// either.
 template <template <class> class Op>
 static auto SelectByType(ElementType type) -> decltype(&Op<F32Codec>::Run) {
   switch (type) {

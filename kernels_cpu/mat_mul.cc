@@ -1,4 +1,4 @@
-// Products of weight rows with activations: one pass over the weights for a single token, register tiles for a batch.
+// Products of weight rows with activations: one pass for a single token, register tiles for a batch.
 // SPDX-License-Identifier: Apache-2.0
 //
 // The sum of one (row, token) pair is defined without regard to its companions: columns in chunks of

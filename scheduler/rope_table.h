@@ -13,8 +13,9 @@ namespace thermocline {
 
 class RopeTable {
  public:
-  // Applies the configuration's scaling: linear divides every frequency, llama3 divides the low ones and blends
-  // between (Llama 3.1, Hugging Face's `llama3` rope type); divisors from the file apply whatever the kind.
+  // Applies the configuration's scaling: linear divides every frequency, llama3 divides the low ones and
+  // blends between (Llama 3.1, Hugging Face's `llama3` rope type); divisors from the file apply whatever the
+  // kind.
   explicit RopeTable(const ModelConfig& config);
 
   int64_t pairs() const { return static_cast<int64_t>(frequencies_.size()); }

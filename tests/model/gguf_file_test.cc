@@ -1,4 +1,4 @@
-// Valid GGUF files: versions, value types, tensor types, alignment, split files, and a file of another writer.
+// Valid GGUF files: versions, value and tensor types, alignment, split files, another writer's file.
 // SPDX-License-Identifier: Apache-2.0
 #include "model/gguf_file.h"
 

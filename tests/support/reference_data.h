@@ -1,4 +1,4 @@
-// Random inputs for kernel tests and benchmarks, in heap blocks of exact size so that AddressSanitizer sees over-reads.
+// Random inputs for kernel tests and benchmarks, in exact heap blocks so that ASan sees over-reads.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
