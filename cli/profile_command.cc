@@ -1,5 +1,4 @@
-// thermocline profile: count which neurons fire, measure the machine, decide where everything lives, draw the
-// report.
+// thermocline profile: count which neurons fire, measure the machine, plan, draw the report.
 // SPDX-License-Identifier: Apache-2.0
 #include <unistd.h>
 

@@ -1,5 +1,4 @@
-// Placement: which neurons live on which device, as a mixed-integer program over groups of neurons of like
-// frequency.
+// Placement: which neurons live on which device, as a mixed-integer program.
 // SPDX-License-Identifier: Apache-2.0
 //
 // Objectives and constraints: docs/placement.md. Solved with COIN-OR CBC; deterministic for the same problem.

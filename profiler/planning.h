@@ -1,5 +1,4 @@
-// Planning: from a saved profile and measured hardware to a placement problem, and what-if sweeps over
-// budgets.
+// Planning: from a saved profile and measured hardware to a placement problem; what-if sweeps.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

@@ -1,5 +1,4 @@
-// The heat map: layers downwards, each layer's neurons from the most to the least frequent, and the plan's
-// border between hot and cold.
+// The heat map: layers, each one's neurons by frequency, and the border of hot and cold.
 // SPDX-License-Identifier: Apache-2.0
 //
 // A row falls from left to right, so each of the colour's levels is one stretch from the left edge; painting

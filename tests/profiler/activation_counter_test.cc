@@ -1,5 +1,4 @@
-// Counting against independent counts: goldens made with numpy, and a slow forward pass of a twelve-layer
-// model.
+// Counting against numpy goldens and a slow forward pass of a twelve-layer model.
 // SPDX-License-Identifier: Apache-2.0
 #include "profiler/activation_counter.h"
 

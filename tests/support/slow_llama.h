@@ -1,5 +1,4 @@
-// SlowLlama: a small llama with random weights, and its forward pass in plain loops of doubles, written from
-// the architecture's definition and apart from the program.
+// SlowLlama: a small llama in plain loops of doubles, written apart from the program.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
