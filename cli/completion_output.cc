@@ -46,6 +46,7 @@ nlohmann::ordered_json CompletionJson(const CompletionDelta& whole, const Comple
 }
 
 void PrintSummary(const CompletionSummary& summary) {
+  std::fflush(stdout);  // the text comes before its figures
   fmt::print(stderr,
              "[{} + {} tokens, finish: {}, first token after {:.1f} ms, decode {:.1f} tokens/s, seed {}]\n",
              summary.prompt_tokens, summary.completion_tokens, NameOf(summary.finish_reason),
