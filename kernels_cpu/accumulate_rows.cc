@@ -177,6 +177,8 @@ void Batch(const WeightView& w, MatrixView<const float> h, int64_t column_begin,
 
 void AccumulateRows(const WeightView& w, MatrixView<const float> h, int64_t column_begin, int64_t column_end,
                     MatrixView<float> y) {
+  HWY_DASSERT(w.rows == h.cols && w.cols == y.cols && h.rows == y.rows);
+  HWY_DASSERT(column_begin % 256 == 0 && (column_end % 256 == 0 || column_end == w.cols));
   if (h.rows == 1) {
     SelectByType<OneToken>(w.type)(w, h.data, column_begin, column_end, y.data);
   } else {

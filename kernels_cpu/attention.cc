@@ -121,6 +121,7 @@ void Attention(const AttentionArgs& args, int64_t token, int64_t head_begin, int
                std::span<float> scores) {
   const int64_t heads_per_kv_head = args.n_heads / args.n_kv_heads;
   const int64_t count = args.first_position + token + 1;
+  HWY_DASSERT(args.n_heads % args.n_kv_heads == 0 && static_cast<int64_t>(scores.size()) >= count);
   for (int64_t head = head_begin; head < head_end; ++head) {
     const int64_t kv_offset = head / heads_per_kv_head * args.head_stride;
     AttendHead(args.queries.row_data(token) + head * args.d_head, args.keys + kv_offset,

@@ -107,6 +107,7 @@ void RotateInterleaved(float* head, const float* cos, const float* sin, int64_t 
 }  // namespace
 
 void RmsNorm(std::span<const float> x, std::span<const float> weight, float epsilon, std::span<float> out) {
+  HWY_DASSERT(weight.size() == x.size() && out.size() == x.size());
   const auto count = static_cast<int64_t>(x.size());
   const float mean = SumOfSquares(x.data(), count) / static_cast<float>(count);
   MapPairs(x.data(), weight.data(), count, out.data(),
@@ -114,6 +115,7 @@ void RmsNorm(std::span<const float> x, std::span<const float> weight, float epsi
 }
 
 void Rope(std::span<float> head, std::span<const float> cos, std::span<const float> sin, bool half) {
+  HWY_DASSERT(sin.size() == cos.size() && 2 * cos.size() <= head.size());
   const auto pairs = static_cast<int64_t>(cos.size());
   if (half) {
     RotateHalves(head.data(), cos.data(), sin.data(), pairs);
@@ -124,6 +126,7 @@ void Rope(std::span<float> head, std::span<const float> cos, std::span<const flo
 
 void GatedActivation(Activation activation, std::span<const float> gate, std::span<const float> up,
                      std::span<float> hidden) {
+  HWY_DASSERT(gate.size() == hidden.size() && up.size() == hidden.size());
   const auto count = static_cast<int64_t>(hidden.size());
   switch (activation) {
     case Activation::kRelu:
@@ -135,6 +138,7 @@ void GatedActivation(Activation activation, std::span<const float> gate, std::sp
 }
 
 void Add(std::span<const float> y, std::span<float> x) {
+  HWY_DASSERT(y.size() == x.size());
   MapPairs(x.data(), y.data(), static_cast<int64_t>(x.size()), x.data(), AddFunction());
 }
 

@@ -172,6 +172,7 @@ void Batch(const WeightView& w, MatrixView<const float> x, MatrixView<float> y) 
 }  // namespace
 
 void MatMul(const WeightView& w, MatrixView<const float> x, MatrixView<float> y) {
+  HWY_DASSERT(w.cols == x.cols && w.rows == y.cols && x.rows == y.rows);
   if (x.rows == 1) {
     SelectByType<OneToken>(w.type)(w, x.data, y.data);
   } else {
