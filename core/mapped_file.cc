@@ -60,10 +60,6 @@ MappedFile::~MappedFile() {
   if (!bytes_.empty()) munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
 }
 
-void MappedFile::Prefetch() const {
-  if (!bytes_.empty()) madvise(const_cast<std::byte*>(bytes_.data()), bytes_.size(), MADV_WILLNEED);
-}
-
 absl::StatusOr<std::string> ReadTextFile(const std::string& path, int64_t limit_bytes) {
   TC_ASSIGN_OR_RETURN(MappedFile file, MappedFile::Open(path));
   if (file.bytes().size() > static_cast<size_t>(limit_bytes)) {

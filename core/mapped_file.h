@@ -25,8 +25,6 @@ class MappedFile {
 
   const std::string& path() const { return path_; }
   std::span<const std::byte> bytes() const { return bytes_; }
-  // Asks the kernel to read the whole file ahead.
-  void Prefetch() const;
 
  private:
   std::string path_;

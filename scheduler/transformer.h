@@ -52,7 +52,6 @@ class Transformer final : public ModelRunner {
 
   const ModelConfig& config() const { return config_; }
   const CpuContext& context() const { return context_; }
-  int64_t cache_bytes() const { return KvCache::SizeBytes(config_, cache_.capacity_tokens()); }
 
  private:
   // Activations of one block of tokens.
