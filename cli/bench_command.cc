@@ -49,15 +49,18 @@ absl::StatusOr<Measurement> Measure(const Flags& flags, LoadedModel& model) {
     const Stopwatch prefill;
     for (int64_t position = 0; position < flags.prompt_tokens; position += runner.max_step_tokens()) {
       const int64_t count = std::min(runner.max_step_tokens(), flags.prompt_tokens - position);
-      TC_RETURN_IF_ERROR(
-          runner.Forward(std::span(prompt).subspan(static_cast<size_t>(position), static_cast<size_t>(count)),
-                         position, logits));
+      TC_RETURN_IF_ERROR(runner.Forward(
+          {.tokens = std::span(prompt).subspan(static_cast<size_t>(position), static_cast<size_t>(count)),
+           .first_position = position,
+           .kind = StepKind::kPrefill},
+          logits));
     }
     const double prefill_seconds = prefill.Seconds();
     const Stopwatch decode;
     for (int64_t i = 0; i < flags.decode_tokens; ++i) {
       const TokenId token = prompt[static_cast<size_t>(i % flags.prompt_tokens)];
-      TC_RETURN_IF_ERROR(runner.Forward({&token, 1}, flags.prompt_tokens + i, logits));
+      TC_RETURN_IF_ERROR(
+          runner.Forward({.tokens = {&token, 1}, .first_position = flags.prompt_tokens + i}, logits));
     }
     const double decode_seconds = decode.Seconds();
     if (repetition < 0) continue;

@@ -13,6 +13,17 @@ enum class Activation {
   kSilu,  // x / (1 + exp(-x))
 };
 
+// An activation with its parameter.
+struct ActivationFunction {
+  Activation kind = Activation::kRelu;
+  float threshold = 0;  // of activations that have one
+
+  constexpr ActivationFunction(Activation the_kind,
+                               float the_threshold = 0)  // NOLINT: most have no parameter
+      : kind(the_kind), threshold(the_threshold) {}
+  bool operator==(const ActivationFunction&) const = default;
+};
+
 std::string_view NameOf(Activation activation);
 
 // Hugging Face names ("relu", "silu", "swish"). Unknown names are InvalidArgument.

@@ -120,7 +120,9 @@ class WindowCounter {
     counter_.SkipTokens(bos_ ? 1 : 0);
     for (size_t first = 0; first < tokens_.size(); first += step) {
       const auto block = std::span(tokens_).subspan(first, std::min(step, tokens_.size() - first));
-      TC_RETURN_IF_ERROR(transformer_.Forward(block, static_cast<int64_t>(first), logits_));
+      TC_RETURN_IF_ERROR(transformer_.Forward(
+          {.tokens = block, .first_position = static_cast<int64_t>(first), .kind = StepKind::kPrefill},
+          logits_));
       counter_.SkipTokens(0);
     }
     // The last token sees all others, so that a value that is no number anywhere shows here.
@@ -150,7 +152,8 @@ ActivationCounter::ActivationCounter(const ModelConfig& config, const CpuContext
   }
 }
 
-void ActivationCounter::OnGate(int64_t layer, MatrixView<const float> gate) {
+void ActivationCounter::OnGate(int64_t layer, MatrixView<const float> /*input*/,
+                               MatrixView<const float> gate) {
   NeuronCounts& counts = layers_[static_cast<size_t>(layer)];
   const int64_t skipped = std::min(skipped_tokens_, gate.rows);
   CountActive(context_, activation_, threshold_, gate.Rows(skipped, gate.rows - skipped), counts.active,

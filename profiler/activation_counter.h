@@ -21,7 +21,7 @@ class ActivationCounter final : public FeedForwardObserver {
   // A neuron is active when the magnitude of its activation is above `threshold`, finite and not negative.
   ActivationCounter(const ModelConfig& config, const CpuContext& context, double threshold);
 
-  void OnGate(int64_t layer, MatrixView<const float> gate) override;
+  void OnGate(int64_t layer, MatrixView<const float> input, MatrixView<const float> gate) override;
 
   // Leading tokens of the passes to come that are not counted.
   void SkipTokens(int64_t count) { skipped_tokens_ = count; }

@@ -34,7 +34,8 @@ absl::StatusOr<EvaluationResult> Evaluate(Transformer& transformer, std::span<co
     for (int64_t first = 0; first + 1 < size; first += step) {
       const int64_t count = std::min(step, size - 1 - first);  // the last token predicts nothing
       const auto block = std::span(window).subspan(static_cast<size_t>(first), static_cast<size_t>(count));
-      TC_RETURN_IF_ERROR(transformer.ForwardAll(block, first, logits.view().Rows(0, count)));
+      TC_RETURN_IF_ERROR(
+          transformer.ForwardAll({.tokens = block, .first_position = first}, logits.view().Rows(0, count)));
       for (int64_t t = 0; t < count; ++t) {
         const TokenId next = window[static_cast<size_t>(first + t + 1)];
         result.negative_log_likelihood -= LogprobOf(logits.row(t), next, 0).logprob;

@@ -7,8 +7,38 @@
 
 #include "core/status.h"
 #include "model/tokenizer.h"
+#include "predictor/quality.h"
 
 namespace thermocline {
+
+enum class StepKind {
+  kPrefill,  // tokens of a prompt, of which nearly all neurons are needed: dense
+  kDecode,   // in the runner's mode
+};
+
+struct StepInput {
+  std::span<const TokenId> tokens;  // 1 to max_step_tokens()
+  int64_t first_position = 0;       // of tokens[0] in the sequence
+  StepKind kind = StepKind::kDecode;
+  Quality quality = Quality::kExact;  // of a decode step; other than kExact only where predicts()
+};
+
+// What one step read of the feed-forward blocks, summed over its layers.
+struct StepFigures {
+  int64_t neurons = 0;         // of all layers
+  int64_t marked_neurons = 0;  // whose gate was computed
+  int64_t active_neurons = 0;  // that were not zero for some token of the step
+  int64_t active_on_accelerators = 0;
+  int64_t bytes = 0;  // of weights, whole step: attention, predictors, neurons, head
+};
+
+// An audited token: the predicted step beside the exact one.
+struct AuditFigures {
+  int64_t active_neurons = 0;         // of all layers, in the exact step
+  int64_t marked_active_neurons = 0;  // those of them that the predictors marked
+  double kl_divergence = 0;           // of the predicted distribution from the exact one, in nats
+  bool same_top = false;              // both have the same likeliest token
+};
 
 // One sequence at a time. Not thread-safe: only the scheduler's thread calls it.
 class ModelRunner {
@@ -19,12 +49,20 @@ class ModelRunner {
   virtual int64_t n_vocab() const = 0;
   // Most tokens that one Forward takes.
   virtual int64_t max_step_tokens() const = 0;
+  // Whether qualities besides kExact are to be had.
+  virtual bool predicts() const = 0;
 
-  // Computes `tokens` at positions first_position, first_position + 1, ... of the sequence. What earlier
+  // Computes the tokens at positions first_position, first_position + 1, ... of the sequence. What earlier
   // calls computed below first_position is the context; positions from first_position on are overwritten.
-  // Writes the logits of the last token. tokens: 1 to max_step_tokens(); logits: (n_vocab).
-  virtual absl::Status Forward(std::span<const TokenId> tokens, int64_t first_position,
-                               std::span<float> logits) = 0;
+  // Writes the logits of the last token: (n_vocab).
+  virtual absl::Status Forward(const StepInput& step, std::span<float> logits) = 0;
+
+  // The same for a decode step of one token and a quality besides kExact, and compares it with the exact
+  // step. Context and logits are those that Forward would leave.
+  virtual absl::StatusOr<AuditFigures> ForwardAudited(const StepInput& step, std::span<float> logits) = 0;
+
+  // Of the last Forward; of ForwardAudited's step as asked for.
+  virtual StepFigures last_step() const = 0;
 };
 
 }  // namespace thermocline

@@ -248,7 +248,8 @@ absl::StatusOr<CompletionSummary> Scheduler::Complete(Sequence& sequence) {
     const int64_t count = std::min(runner_.max_step_tokens(), summary.prompt_tokens - position);
     const auto block =
         std::span(request.prompt).subspan(static_cast<size_t>(position), static_cast<size_t>(count));
-    TC_RETURN_IF_ERROR(runner_.Forward(block, position, logits));
+    TC_RETURN_IF_ERROR(
+        runner_.Forward({.tokens = block, .first_position = position, .kind = StepKind::kPrefill}, logits));
     position += count;
   }
   summary.timings.prefill_ms = prefill.Milliseconds();
@@ -298,7 +299,7 @@ absl::StatusOr<CompletionSummary> Scheduler::Complete(Sequence& sequence) {
 
     if (summary.finish_reason == FinishReason::kUnspecified) {
       TC_RETURN_IF_ERROR(sequence.CheckInterrupt());
-      TC_RETURN_IF_ERROR(runner_.Forward({&*token, 1}, position++, logits));
+      TC_RETURN_IF_ERROR(runner_.Forward({.tokens = {&*token, 1}, .first_position = position++}, logits));
     }
   }
 

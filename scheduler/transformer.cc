@@ -70,22 +70,24 @@ absl::Status Transformer::CheckStep(std::span<const TokenId> tokens, int64_t fir
   return absl::OkStatus();
 }
 
-absl::Status Transformer::Forward(std::span<const TokenId> tokens, int64_t first_position,
-                                  std::span<float> logits) {
-  TC_RETURN_IF_ERROR(CheckStep(tokens, first_position, 1));
+absl::Status Transformer::Forward(const StepInput& step, std::span<float> logits) {
+  TC_RETURN_IF_ERROR(CheckStep(step.tokens, step.first_position, 1));
   TC_CHECK(static_cast<int64_t>(logits.size()) == config_.n_vocab);
-  ForwardLayers(tokens, first_position);
-  Head(static_cast<int64_t>(tokens.size()) - 1, {logits.data(), 1, config_.n_vocab, config_.n_vocab});
+  ForwardLayers(step.tokens, step.first_position);
+  Head(static_cast<int64_t>(step.tokens.size()) - 1, {logits.data(), 1, config_.n_vocab, config_.n_vocab});
   return absl::OkStatus();
 }
 
-absl::Status Transformer::ForwardAll(std::span<const TokenId> tokens, int64_t first_position,
-                                     MatrixView<float> logits) {
-  TC_RETURN_IF_ERROR(CheckStep(tokens, first_position, logits.rows));
+absl::Status Transformer::ForwardAll(const StepInput& step, MatrixView<float> logits) {
+  TC_RETURN_IF_ERROR(CheckStep(step.tokens, step.first_position, logits.rows));
   TC_CHECK(logits.cols == config_.n_vocab);
-  ForwardLayers(tokens, first_position);
+  ForwardLayers(step.tokens, step.first_position);
   Head(0, logits);
   return absl::OkStatus();
+}
+
+absl::StatusOr<AuditFigures> Transformer::ForwardAudited(const StepInput&, std::span<float>) {
+  return FailedPrecondition("no predictors to audit");
 }
 
 void Transformer::ForwardLayers(std::span<const TokenId> tokens, int64_t first_position) {
@@ -144,7 +146,7 @@ void Transformer::FeedForwardBlock(const LayerWeights& layer, int64_t index, int
 
   RmsNorm(context_, x, layer.ffn_norm, static_cast<float>(config_.norm_epsilon), normed);
   MatMul(context_, bundled ? ffn.bundles.gate() : ffn.gate, normed, gate);
-  if (observer_ != nullptr) observer_->OnGate(index, gate);
+  if (observer_ != nullptr) observer_->OnGate(index, normed, gate);
   MatMul(context_, bundled ? ffn.bundles.up() : ffn.up, normed, up);
   GatedActivation(context_, config_.activation, gate, up, gate);
   if (bundled) {

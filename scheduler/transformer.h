@@ -25,8 +25,9 @@ struct TransformerOptions {
 class FeedForwardObserver {
  public:
   virtual ~FeedForwardObserver() = default;
-  // gate: (n_tokens, d_ff), before the activation; valid during the call. Called on Forward's thread.
-  virtual void OnGate(int64_t layer, MatrixView<const float> gate) = 0;
+  // input: (n_tokens, d_model), what the gate multiplies; gate: (n_tokens, d_ff), before the activation.
+  // Valid during the call, which comes on Forward's thread.
+  virtual void OnGate(int64_t layer, MatrixView<const float> input, MatrixView<const float> gate) = 0;
 };
 
 class Transformer final : public ModelRunner {
@@ -41,11 +42,13 @@ class Transformer final : public ModelRunner {
   int64_t context_length() const override { return cache_.capacity_tokens(); }
   int64_t n_vocab() const override { return config_.n_vocab; }
   int64_t max_step_tokens() const override { return block_tokens_; }
-  absl::Status Forward(std::span<const TokenId> tokens, int64_t first_position,
-                       std::span<float> logits) override;
+  bool predicts() const override { return false; }
+  absl::Status Forward(const StepInput& step, std::span<float> logits) override;
+  absl::StatusOr<AuditFigures> ForwardAudited(const StepInput& step, std::span<float> logits) override;
+  StepFigures last_step() const override { return {}; }
 
   // The same with the logits of every token: (n_tokens, n_vocab).
-  absl::Status ForwardAll(std::span<const TokenId> tokens, int64_t first_position, MatrixView<float> logits);
+  absl::Status ForwardAll(const StepInput& step, MatrixView<float> logits);
 
   // Not owned; must outlive the passes it sees. nullptr, as at first: nobody looks.
   void SetFeedForwardObserver(FeedForwardObserver* observer) { observer_ = observer; }

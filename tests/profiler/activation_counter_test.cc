@@ -91,8 +91,8 @@ class NearZeroCounter final : public FeedForwardObserver {
         near_zero_(static_cast<size_t>(config.n_layers),
                    std::vector<uint64_t>(static_cast<size_t>(config.d_ff))) {}
 
-  void OnGate(int64_t layer, MatrixView<const float> gate) override {
-    counter_.OnGate(layer, gate);
+  void OnGate(int64_t layer, MatrixView<const float> input, MatrixView<const float> gate) override {
+    counter_.OnGate(layer, input, gate);
     for (int64_t t = 0; t < gate.rows; ++t)
       for (size_t i = 0; i < gate.row(t).size(); ++i)
         near_zero_[static_cast<size_t>(layer)][i] += std::abs(gate.row(t)[i]) < near_;
@@ -125,7 +125,11 @@ TEST(DemoModelCounts, EqualTheGoldensOnEveryInstructionSet) {
     const size_t step = 128;
     for (size_t first = 0; first < tokens.size(); first += step) {
       const auto position = static_cast<int64_t>(first % window);
-      ASSERT_TRUE(runner.transformer->Forward(std::span(tokens).subspan(first, step), position, logits).ok());
+      ASSERT_TRUE(
+          runner.transformer
+              ->Forward({.tokens = std::span(tokens).subspan(first, step), .first_position = position},
+                        logits)
+              .ok());
     }
     size_t equal = 0;
     for (size_t l = 0; l < expected.size(); ++l) {
@@ -209,7 +213,7 @@ struct Case {
 // Keeps the last pass.
 class GateRecorder final : public FeedForwardObserver {
  public:
-  void OnGate(int64_t layer, MatrixView<const float> gate) override {
+  void OnGate(int64_t layer, MatrixView<const float> /*input*/, MatrixView<const float> gate) override {
     EXPECT_EQ(layer, static_cast<int64_t>(gates.size()));
     auto& rows = gates.emplace_back();
     for (int64_t t = 0; t < gate.rows; ++t) rows.emplace_back(gate.row(t).begin(), gate.row(t).end());
@@ -227,7 +231,7 @@ TEST_F(TwelveLayers, GatesDifferByRoundingAlone) {
     GateRecorder recorder;
     runner.transformer->SetFeedForwardObserver(&recorder);
     std::vector<float> logits(static_cast<size_t>(runner.transformer->n_vocab()));
-    ASSERT_TRUE(runner.transformer->Forward(tokens, 0, logits).ok());
+    ASSERT_TRUE(runner.transformer->Forward({.tokens = tokens}, logits).ok());
     const SlowLlama::Gates expected = slow.ForwardGates(tokens);
     ASSERT_EQ(recorder.gates.size(), expected.size());
     double largest = 0;
@@ -239,7 +243,7 @@ TEST_F(TwelveLayers, GatesDifferByRoundingAlone) {
     EXPECT_GT(largest, 0);
     // Nobody looks any more.
     runner.transformer->SetFeedForwardObserver(nullptr);
-    ASSERT_TRUE(runner.transformer->Forward(tokens, 0, logits).ok());
+    ASSERT_TRUE(runner.transformer->Forward({.tokens = tokens}, logits).ok());
     EXPECT_EQ(recorder.gates.size(), expected.size());
   }
 }
@@ -532,12 +536,12 @@ TEST(ActivationCounter, ThresholdsBetweenFloatsAreKept) {
   const float above = 0.1f;  // 0.1 itself lies below it
   const std::vector<float> gate = {above, std::nextafter(above, 0.0f)};
   ActivationCounter counter(config, {.team = team.get(), .kernels = &BestKernels()}, 0.1);
-  counter.OnGate(11, {gate.data(), 1, 2, 2});
+  counter.OnGate(11, {}, {gate.data(), 1, 2, 2});
   EXPECT_EQ(counter.layers()[11].active, (std::vector<uint64_t>{1, 0}));
   EXPECT_EQ(counter.layers()[10].active, (std::vector<uint64_t>{0, 0}));
   counter.Clear();
   counter.SkipTokens(1);
-  counter.OnGate(11, {gate.data(), 2, 1, 1});
+  counter.OnGate(11, {}, {gate.data(), 2, 1, 1});
   EXPECT_EQ(counter.layers()[11].active[0], 0u);
 }
 

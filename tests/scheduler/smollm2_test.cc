@@ -43,7 +43,7 @@ TEST_F(SmolLm2, GreedyTokensAndFirstLogitsMatch) {
     EXPECT_EQ(*checkpoint_->tokenizer->Encode(c["prompt"].get<std::string>(), {.parse_special = true}),
               prompt);
     std::vector<float> logits(static_cast<size_t>(transformer_->n_vocab()));
-    ASSERT_TRUE(transformer_->Forward(prompt, 0, logits).ok());
+    ASSERT_TRUE(transformer_->Forward({.tokens = prompt}, logits).ok());
     for (const auto& [id, logit] : c["first_top_logits"].get<std::vector<std::pair<size_t, float>>>()) {
       EXPECT_NEAR(logits[id], logit, 2e-3f);
     }
@@ -52,7 +52,8 @@ TEST_F(SmolLm2, GreedyTokensAndFirstLogitsMatch) {
       tokens.push_back(static_cast<TokenId>(std::ranges::max_element(logits) - logits.begin()));
       ASSERT_EQ(tokens.back(), expected) << "token " << tokens.size() << " after " << c["prompt"];
       const auto position = static_cast<int64_t>(prompt.size() + tokens.size()) - 1;
-      ASSERT_TRUE(transformer_->Forward({&tokens.back(), 1}, position, logits).ok());
+      ASSERT_TRUE(
+          transformer_->Forward({.tokens = {&tokens.back(), 1}, .first_position = position}, logits).ok());
     }
   }
 }

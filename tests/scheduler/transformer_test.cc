@@ -51,8 +51,11 @@ struct Demo {
     for (size_t begin = 0; begin < tokens.size();) {
       const size_t count =
           std::min(tokens.size() - begin, static_cast<size_t>(transformer->max_step_tokens()));
-      EXPECT_TRUE(
-          transformer->Forward(tokens.subspan(begin, count), static_cast<int64_t>(begin), logits).ok());
+      EXPECT_TRUE(transformer
+                      ->Forward({.tokens = tokens.subspan(begin, count),
+                                 .first_position = static_cast<int64_t>(begin)},
+                                logits)
+                      .ok());
       begin += count;
     }
     return logits;
@@ -64,7 +67,8 @@ struct Demo {
     for (auto position = static_cast<int64_t>(prompt.size());; ++position) {
       tokens.push_back(static_cast<TokenId>(std::ranges::max_element(logits) - logits.begin()));
       if (tokens.size() == count || tokens.back() == 2) return tokens;
-      EXPECT_TRUE(transformer->Forward({&tokens.back(), 1}, position, logits).ok());
+      EXPECT_TRUE(
+          transformer->Forward({.tokens = {&tokens.back(), 1}, .first_position = position}, logits).ok());
     }
   }
 
@@ -158,7 +162,7 @@ TEST(Transformer, ForwardAllGivesWhatForwardGivesStepByStep) {
   const Demo demo;
   const std::vector<TokenId> tokens = LongText(40);
   Matrix<float> all = *Matrix<float>::Create(40, demo.transformer->n_vocab());
-  ASSERT_TRUE(demo.transformer->ForwardAll(tokens, 0, all.view()).ok());
+  ASSERT_TRUE(demo.transformer->ForwardAll({.tokens = tokens}, all.view()).ok());
   for (const size_t count : {size_t{1}, size_t{17}, size_t{40}}) {
     const std::vector<float> logits = demo.Prefill(std::span(tokens).first(count));
     EXPECT_LT(LargestDifference(all.row(static_cast<int64_t>(count) - 1), logits), 1e-4f) << count;
@@ -178,7 +182,8 @@ TEST(Transformer, StepsOutsideTheContextAreRefused) {
   std::vector<float> logits(static_cast<size_t>(demo.transformer->n_vocab()));
   const std::vector<TokenId> tokens(9, 5);
   const auto forward = [&](size_t count, int64_t position) {
-    return demo.transformer->Forward(std::span(tokens).first(count), position, logits);
+    return demo.transformer->Forward({.tokens = std::span(tokens).first(count), .first_position = position},
+                                     logits);
   };
   EXPECT_TRUE(forward(8, 8).ok());
   EXPECT_EQ(forward(9, 0), InvalidArgument("a step of 9 tokens, allowed are 1 to 8"));
@@ -186,7 +191,7 @@ TEST(Transformer, StepsOutsideTheContextAreRefused) {
   EXPECT_EQ(forward(8, 9), OutOfRange("positions 9 to 16 are outside the context of 16 tokens"));
   EXPECT_EQ(forward(1, -1).code(), absl::StatusCode::kOutOfRange);
   const TokenId beyond = 4096;
-  EXPECT_EQ(demo.transformer->Forward({&beyond, 1}, 0, logits),
+  EXPECT_EQ(demo.transformer->Forward({.tokens = {&beyond, 1}}, logits),
             InvalidArgument("token 4096 is outside the vocabulary of 4096"));
 }
 

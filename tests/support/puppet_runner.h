@@ -70,8 +70,13 @@ class PuppetRunner final : public ModelRunner {
   int64_t context_length() const override { return context_length_; }
   int64_t n_vocab() const override { return PuppetTokenizer::kVocabularySize; }
   int64_t max_step_tokens() const override { return max_step_tokens_; }
+  bool predicts() const override { return false; }
+  StepFigures last_step() const override { return {}; }
+  absl::StatusOr<AuditFigures> ForwardAudited(const StepInput&, std::span<float>) override {
+    return absl::UnimplementedError("the puppet has no predictors");
+  }
 
-  absl::Status Forward(std::span<const TokenId> tokens, int64_t, std::span<float> logits) override {
+  absl::Status Forward(const StepInput& step, std::span<float> logits) override {
     std::unique_lock lock(mutex_);
     ++calls_;
     held_ = calls_ >= hold_at_;
@@ -79,7 +84,7 @@ class PuppetRunner final : public ModelRunner {
     changed_.wait(lock, [this] { return calls_ < hold_at_; });
     held_ = false;
 
-    const TokenId last = tokens.back();
+    const TokenId last = step.tokens.back();
     if (last == fail_after_) return failure_;
     const bool nan = last == nan_after_;
     std::ranges::fill(logits, nan ? std::numeric_limits<float>::quiet_NaN() : kOtherLogit);
