@@ -12,8 +12,8 @@
 
 namespace thermocline {
 
-// A table is packed, its bundles one after the other and no others between, or it looks at some of the rows of a whole
-// layer's bundles.
+// A table is packed, its bundles one after the other and no others between, or it looks at some of the rows
+// of a whole layer's bundles.
 struct NeuronTable {
   std::vector<uint32_t> neurons;  // the layer's number of each entry, ascending
   std::vector<uint32_t> rows;     // the row of `bundles` that holds each entry; packed: 0, 1, 2, ...
@@ -25,8 +25,8 @@ struct NeuronTable {
   int64_t size_bytes() const { return static_cast<int64_t>(neurons.size()) * bundles.stride_bytes; }
 };
 
-// Copies the bundles of `neurons` (ascending, below layer.n_neurons) side by side with the context's threads, which so
-// touch the memory first. ResourceExhausted, naming the size, when there is no memory.
+// Copies the bundles of `neurons` (ascending, below layer.n_neurons) side by side with the context's threads,
+// which so touch the memory first. ResourceExhausted, naming the size, when there is no memory.
 absl::StatusOr<NeuronTable> PackNeurons(const CpuContext& context, const BundleView& layer,
                                         std::vector<uint32_t> neurons);
 

@@ -142,6 +142,13 @@ int64_t ModelWeights::bytes_per_token() const {
     bytes += static_cast<int64_t>((layer.attention_norm.size() + layer.ffn_norm.size()) * sizeof(float));
     for (const WeightView* w : {&layer.query, &layer.key, &layer.value, &layer.attention_output})
       bytes += BytesOf(*w);
+  }
+  return bytes + ffn_bytes();
+}
+
+int64_t ModelWeights::ffn_bytes() const {
+  int64_t bytes = 0;
+  for (const LayerWeights& layer : layers) {
     const FeedForward& ffn = layer.ffn;
     const bool bundled = ffn.layout == FfnLayout::kBundles;
     bytes += BytesOf(bundled ? ffn.bundles.gate() : ffn.gate) + BytesOf(bundled ? ffn.bundles.up() : ffn.up) +

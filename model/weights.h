@@ -59,6 +59,7 @@ struct ModelWeights {
 
   // Bytes of weights that one decoded token reads: everything but the embedding's other rows.
   int64_t bytes_per_token() const;
+  int64_t ffn_bytes() const;  // of them, the feed-forward blocks'
 };
 
 }  // namespace thermocline

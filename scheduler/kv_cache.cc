@@ -7,8 +7,7 @@
 namespace thermocline {
 
 int64_t KvCache::SizeBytes(const ModelConfig& config, int64_t capacity_tokens) {
-  return 2 * config.n_layers * config.n_kv_heads * config.d_head * capacity_tokens *
-         static_cast<int64_t>(sizeof(float));
+  return 2 * config.n_kv_heads * config.d_head * capacity_tokens * static_cast<int64_t>(sizeof(float));
 }
 
 absl::StatusOr<KvCache> KvCache::Create(const ModelConfig& config, int64_t capacity_tokens) {
@@ -21,18 +20,17 @@ absl::StatusOr<KvCache> KvCache::Create(const ModelConfig& config, int64_t capac
   if (!storage.ok()) {
     return ResourceExhausted(
         "the KV cache of {} tokens needs {} bytes, which are not to be had; a smaller --context helps",
-        capacity_tokens, size_bytes);
+        capacity_tokens, config.n_layers * size_bytes);
   }
   cache.storage_ = *std::move(storage);
   return cache;
 }
 
-void KvCache::Store(int64_t layer, int64_t first_position, MatrixView<const float> keys,
-                    MatrixView<const float> values) {
+void KvCache::Store(int64_t first_position, MatrixView<const float> keys, MatrixView<const float> values) {
   TC_CHECK(first_position >= 0 && first_position + keys.rows <= capacity_tokens_);
   for (int64_t head = 0; head < n_kv_heads_; ++head) {
-    float* key_head = this->keys(layer) + head * head_stride() + first_position * d_head_;
-    float* value_head = this->values(layer) + head * head_stride() + first_position * d_head_;
+    float* key_head = this->keys() + head * head_stride() + first_position * d_head_;
+    float* value_head = this->values() + head * head_stride() + first_position * d_head_;
     for (int64_t t = 0; t < keys.rows; ++t) {
       std::copy_n(keys.row_data(t) + head * d_head_, d_head_, key_head + t * d_head_);
       std::copy_n(values.row_data(t) + head * d_head_, d_head_, value_head + t * d_head_);

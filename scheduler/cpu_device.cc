@@ -1,0 +1,318 @@
+// CpuDevice: memory, loading, and the operators.
+// SPDX-License-Identifier: Apache-2.0
+#include "scheduler/cpu_device.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+namespace thermocline {
+namespace {
+
+constexpr int64_t kFloatBytes = sizeof(float);
+
+int64_t BytesOf(const WeightView& w) { return w.rows * *RowBytes(w.type, w.cols); }
+int64_t BytesOf(std::span<const float> values) { return static_cast<int64_t>(values.size_bytes()); }
+
+MatrixView<float> Rows(Matrix<float>& matrix, int64_t n_tokens) { return matrix.view().Rows(0, n_tokens); }
+
+void Copy(MatrixView<const float> from, MatrixView<float> to) {
+  for (int64_t t = 0; t < from.rows; ++t) std::ranges::copy(from.row(t), to.row_data(t));
+}
+
+}  // namespace
+
+CpuDevice::CpuDevice(const ModelConfig& config, const CpuContext& context, const CpuDeviceOptions& options)
+    : config_(config), context_(context), options_(options), rope_(config) {
+  layers_.resize(static_cast<size_t>(config.n_layers));
+}
+
+absl::StatusOr<std::unique_ptr<CpuDevice>> CpuDevice::Create(const ModelConfig& config,
+                                                             const CpuContext& context,
+                                                             const CpuDeviceOptions& options) {
+  std::unique_ptr<CpuDevice> device(new CpuDevice(config, context, options));
+  TC_RETURN_IF_ERROR(device->Allocate());
+  return device;
+}
+
+absl::StatusOr<std::unique_ptr<CpuDevice>> CpuDevice::CreateEmulated(const ModelConfig& config,
+                                                                     const KernelTable& kernels,
+                                                                     int64_t budget_bytes,
+                                                                     CpuDeviceOptions options) {
+  TC_ASSIGN_OR_RETURN(std::unique_ptr<ThreadTeam> alone, ThreadTeam::Create(1));
+  options.borrow_weights = options.borrow_neurons = false;
+  std::unique_ptr<CpuDevice> device(
+      new CpuDevice(config, {.team = alone.get(), .kernels = &kernels}, options));
+  device->own_team_ = std::move(alone);
+  device->name_ = "host";
+  device->kind_ = DeviceKind::kHost;
+  device->budget_bytes_ = budget_bytes;
+  TC_RETURN_IF_ERROR(device->Allocate());
+  return device;
+}
+
+// ---- Memory
+
+int64_t CpuDevice::ScratchBytes(const ModelConfig& config, int64_t context_tokens, int64_t block_tokens) {
+  const int64_t q_width = config.n_heads * config.d_head, kv_width = config.n_kv_heads * config.d_head;
+  const int64_t per_token =
+      4 * config.d_model + 2 * q_width + 2 * kv_width + 2 * config.d_ff + config.rope_dimensions;
+  const int64_t sparse = SparseFfnScratchSize(config.d_ff, config.d_model, kMostSparseTokens);
+  return (block_tokens * per_token + config.n_heads * context_tokens + FfnPartialsSize(config.d_model) +
+          sparse) *
+             kFloatBytes +
+         config.d_ff * static_cast<int64_t>(sizeof(TokenMask) + sizeof(uint32_t));
+}
+
+absl::Status CpuDevice::Allocate() {
+  TC_RETURN_IF_ERROR(
+      Account("scratch", ScratchBytes(config_, options_.context_tokens, options_.block_tokens)));
+  const int64_t tokens = options_.block_tokens;
+  const int64_t q_width = config_.n_heads * config_.d_head;
+  const int64_t kv_width = config_.n_kv_heads * config_.d_head;
+  const auto allocate = [](Matrix<float>& matrix, int64_t rows, int64_t cols) -> absl::Status {
+    TC_ASSIGN_OR_RETURN(matrix, Matrix<float>::Create(rows, cols));
+    return absl::OkStatus();
+  };
+  TC_RETURN_IF_ERROR(allocate(scratch_.residual, tokens, config_.d_model));
+  TC_RETURN_IF_ERROR(allocate(scratch_.normed, tokens, config_.d_model));
+  TC_RETURN_IF_ERROR(allocate(scratch_.input, tokens, config_.d_model));
+  TC_RETURN_IF_ERROR(allocate(scratch_.update, tokens, config_.d_model));
+  TC_RETURN_IF_ERROR(allocate(scratch_.queries, tokens, q_width));
+  TC_RETURN_IF_ERROR(allocate(scratch_.keys, tokens, kv_width));
+  TC_RETURN_IF_ERROR(allocate(scratch_.values, tokens, kv_width));
+  TC_RETURN_IF_ERROR(allocate(scratch_.attended, tokens, q_width));
+  TC_RETURN_IF_ERROR(allocate(scratch_.scores, config_.n_heads, options_.context_tokens));
+  TC_RETURN_IF_ERROR(allocate(scratch_.gate, tokens, config_.d_ff));
+  TC_RETURN_IF_ERROR(allocate(scratch_.up, tokens, config_.d_ff));
+  TC_RETURN_IF_ERROR(allocate(scratch_.partials, 1, FfnPartialsSize(config_.d_model)));
+  TC_RETURN_IF_ERROR(allocate(scratch_.cos, tokens, rope_.pairs()));
+  TC_RETURN_IF_ERROR(allocate(scratch_.sin, tokens, rope_.pairs()));
+  TC_RETURN_IF_ERROR(
+      allocate(scratch_.sparse, 1, SparseFfnScratchSize(config_.d_ff, config_.d_model, kMostSparseTokens)));
+  scratch_.fired.resize(static_cast<size_t>(config_.d_ff));
+  scratch_.rows.resize(static_cast<size_t>(config_.d_ff));
+  return absl::OkStatus();
+}
+
+absl::Status CpuDevice::Account(std::string_view what, int64_t bytes) {
+  if (budget_bytes_ > 0 && bytes > budget_bytes_ - used_bytes_) {
+    return ResourceExhausted("{}: {} needs {} bytes, {} of the budget of {} are taken", name_, what, bytes,
+                             used_bytes_, budget_bytes_);
+  }
+  used_bytes_ += bytes;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<WeightView> CpuDevice::Hold(const WeightView& weights) {
+  if (options_.borrow_weights) return weights;
+  TC_ASSIGN_OR_RETURN(const int64_t row_bytes, RowBytes(weights.type, weights.cols));
+  TC_ASSIGN_OR_RETURN(AlignedBuffer copy, AlignedBuffer::Create(weights.rows * row_bytes));
+  WeightView held = weights;
+  held.data = copy.data();
+  held.row_stride_bytes = row_bytes;
+  for (int64_t r = 0; r < weights.rows; ++r)
+    std::memcpy(copy.data() + r * row_bytes, weights.row_data(r), static_cast<size_t>(row_bytes));
+  copies_.push_back(std::move(copy));
+  return held;
+}
+
+// ---- Loading
+
+absl::Status CpuDevice::LoadAttention(int64_t layer, const LayerWeights& weights) {
+  const int64_t cache_bytes = KvCache::SizeBytes(config_, options_.context_tokens);
+  TC_RETURN_IF_ERROR(Account(fmt::format("layer {}'s attention and KV cache", layer),
+                             BytesOf(weights.query) + BytesOf(weights.key) + BytesOf(weights.value) +
+                                 BytesOf(weights.attention_output) + BytesOf(weights.attention_norm) +
+                                 BytesOf(weights.ffn_norm) + cache_bytes));
+  AttentionWeights attention{.attention_norm = weights.attention_norm, .ffn_norm = weights.ffn_norm};
+  TC_ASSIGN_OR_RETURN(attention.query, Hold(weights.query));
+  TC_ASSIGN_OR_RETURN(attention.key, Hold(weights.key));
+  TC_ASSIGN_OR_RETURN(attention.value, Hold(weights.value));
+  TC_ASSIGN_OR_RETURN(attention.output, Hold(weights.attention_output));
+  TC_ASSIGN_OR_RETURN(attention.cache, KvCache::Create(config_, options_.context_tokens));
+  layers_[static_cast<size_t>(layer)].attention = std::move(attention);
+  return absl::OkStatus();
+}
+
+absl::Status CpuDevice::LoadNeurons(int64_t layer, const BundleView& bundles, std::vector<uint32_t> neurons) {
+  TC_RETURN_IF_ERROR(Account(fmt::format("{} neurons of layer {}", neurons.size(), layer),
+                             static_cast<int64_t>(neurons.size()) * bundles.stride_bytes));
+  NeuronTable& table = layers_[static_cast<size_t>(layer)].neurons;
+  const bool whole = static_cast<int64_t>(neurons.size()) == bundles.n_neurons;
+  if (options_.borrow_neurons || (options_.borrow_weights && whole)) {
+    table = BorrowNeurons(bundles, std::move(neurons));
+  } else {
+    TC_ASSIGN_OR_RETURN(table, PackNeurons(context_, bundles, std::move(neurons)));
+  }
+  return absl::OkStatus();
+}
+
+void CpuDevice::LoadMatrices(int64_t layer, const FeedForward& ffn) {
+  used_bytes_ += BytesOf(ffn.gate) + BytesOf(ffn.up) + BytesOf(ffn.down);
+  FeedForward& matrices = layers_[static_cast<size_t>(layer)].matrices;
+  matrices.gate = ffn.gate;
+  matrices.up = ffn.up;
+  matrices.down = ffn.down;
+}
+
+absl::Status CpuDevice::LoadPredictor(int64_t layer, const LayerPredictor& predictor,
+                                      std::span<const std::vector<uint32_t>> tables, const WeightView& gate) {
+  TC_RETURN_IF_ERROR(Account(fmt::format("layer {}'s predictor", layer),
+                             predictor.SizeBytes(config_.d_model, config_.d_ff)));
+  if (predictor.hidden > scratch_.predictor_hidden) {
+    TC_ASSIGN_OR_RETURN(scratch_.predictor,
+                        NeuronPredictor::Scratch::Create(config_.d_model, config_.d_ff, predictor.hidden));
+    scratch_.predictor_hidden = predictor.hidden;
+  }
+  TC_ASSIGN_OR_RETURN(NeuronPredictor loaded, NeuronPredictor::Create(context_, predictor, tables, gate));
+  layers_[static_cast<size_t>(layer)].predictor = std::move(loaded);
+  return absl::OkStatus();
+}
+
+absl::Status CpuDevice::LoadHead(std::span<const float> norm, const WeightView& head) {
+  TC_RETURN_IF_ERROR(Account("the head", BytesOf(norm) + BytesOf(head)));
+  head_norm_.assign(norm.begin(), norm.end());
+  TC_ASSIGN_OR_RETURN(head_, Hold(head));
+  return absl::OkStatus();
+}
+
+// ---- Operators
+
+void CpuDevice::SetResidual(MatrixView<const float> residual) {
+  Copy(residual, Rows(scratch_.residual, residual.rows));
+}
+
+void CpuDevice::GetResidual(MatrixView<float> residual) {
+  Copy(Rows(scratch_.residual, residual.rows), residual);
+}
+
+void CpuDevice::Attention(int64_t layer, const DeviceStep& step) {
+  const int64_t n_tokens = step.n_tokens;
+  AttentionWeights& weights = *layers_[static_cast<size_t>(layer)].attention;
+  const auto x = Rows(scratch_.residual, n_tokens), normed = Rows(scratch_.normed, n_tokens);
+  const auto update = Rows(scratch_.update, n_tokens), attended = Rows(scratch_.attended, n_tokens);
+  const auto q = Rows(scratch_.queries, n_tokens), k = Rows(scratch_.keys, n_tokens),
+             v = Rows(scratch_.values, n_tokens);
+  const auto cos = Rows(scratch_.cos, n_tokens), sin = Rows(scratch_.sin, n_tokens);
+  const auto epsilon = static_cast<float>(config_.norm_epsilon);
+  const bool half = config_.rope_pairing == RopePairing::kHalf;
+
+  if (step.first_position != angles_position_ ||
+      n_tokens != angles_tokens_) {  // once a step, not once a layer
+    rope_.Angles(step.first_position, cos, sin);
+    angles_position_ = step.first_position;
+    angles_tokens_ = n_tokens;
+  }
+  RmsNorm(context_, x, weights.attention_norm, epsilon, normed);
+  MatMul(context_, weights.query, normed, q);
+  MatMul(context_, weights.key, normed, k);
+  MatMul(context_, weights.value, normed, v);
+  Rope(context_, cos, sin, config_.d_head, half, q);
+  Rope(context_, cos, sin, config_.d_head, half, k);
+  weights.cache.Store(step.first_position, k, v);
+  thermocline::Attention(context_,
+                         {.queries = q,
+                          .output = attended,
+                          .keys = weights.cache.keys(),
+                          .values = weights.cache.values(),
+                          .head_stride = weights.cache.head_stride(),
+                          .n_heads = config_.n_heads,
+                          .n_kv_heads = config_.n_kv_heads,
+                          .d_head = config_.d_head,
+                          .first_position = step.first_position,
+                          .scale = 1.0f / std::sqrt(static_cast<float>(config_.d_head))},
+                         scratch_.scores.view());
+  MatMul(context_, weights.output, attended, update);
+  AddRows(context_, update, x);
+  RmsNorm(context_, x, weights.ffn_norm, epsilon, Rows(scratch_.input, n_tokens));
+}
+
+void CpuDevice::SetInput(MatrixView<const float> input) { Copy(input, Rows(scratch_.input, input.rows)); }
+void CpuDevice::GetInput(MatrixView<float> input) { Copy(Rows(scratch_.input, input.rows), input); }
+
+void CpuDevice::Predict(int64_t layer, const DeviceStep& step, std::span<MarkedNeurons> marked) {
+  layers_[static_cast<size_t>(layer)].predictor->Predict(context_, Rows(scratch_.input, step.n_tokens),
+                                                         step.qualities, scratch_.predictor, marked);
+}
+
+NeuronWork CpuDevice::Neurons(int64_t layer, const DeviceStep& step, const MarkedNeurons& marked) {
+  const Layer& weights = layers_[static_cast<size_t>(layer)];
+  const NeuronTable& table = weights.neurons;
+  if (step.mode == NeuronMode::kDense && (table.empty() || table.packed()))
+    return DenseNeurons(weights, layer, step.n_tokens);
+  if (step.mode == NeuronMode::kPredicted) {
+    const NeuronSelection entries = marked.selection();
+    if (table.packed()) return SparseNeurons(table, entries, 0, step.n_tokens);
+    for (size_t i = 0; i < entries.rows.size(); ++i) scratch_.rows[i] = table.rows[entries.rows[i]];
+    return SparseNeurons(table, {std::span(scratch_.rows).first(entries.rows.size()), entries.tokens}, 0,
+                         step.n_tokens);
+  }
+  NeuronWork work;
+  for (int64_t token = 0; token < step.n_tokens; token += kMostSparseTokens) {
+    const int64_t count = std::min(kMostSparseTokens, step.n_tokens - token);
+    work += SparseNeurons(table, {table.rows, {}}, token, count);
+  }
+  if (step.audit) {
+    for (const uint32_t entry : marked.selection().rows)
+      work.marked_active += scratch_.fired[entry] != 0 ? 1 : 0;
+  }
+  return work;
+}
+
+NeuronWork CpuDevice::DenseNeurons(const Layer& layer, int64_t index, int64_t n_tokens) {
+  const bool bundled = !layer.neurons.empty();
+  const BundleView& bundles = layer.neurons.bundles;
+  const WeightView gate_weights = bundled ? bundles.gate() : layer.matrices.gate;
+  const WeightView up_weights = bundled ? bundles.up() : layer.matrices.up;
+  const WeightView down_weights = bundled ? bundles.down() : layer.matrices.down;
+  const int64_t n_neurons = gate_weights.rows;
+  const auto input = Rows(scratch_.input, n_tokens), update = Rows(scratch_.update, n_tokens);
+  const auto gate = Rows(scratch_.gate, n_tokens).Columns(0, n_neurons);
+  const auto up = Rows(scratch_.up, n_tokens).Columns(0, n_neurons);
+
+  MatMul(context_, gate_weights, input, gate);
+  if (observer_ != nullptr) observer_->OnGate(index, input, gate);
+  MatMul(context_, up_weights, input, up);
+  GatedActivation(context_, config_.activation, gate, up, gate);
+  if (bundled) {
+    NeuronMajorDown(context_, down_weights, gate, scratch_.partials.row(0), update);
+  } else {
+    MatMul(context_, down_weights, gate, update);
+  }
+  return {.marked = n_neurons, .bytes = BytesOf(gate_weights) + BytesOf(up_weights) + BytesOf(down_weights)};
+}
+
+NeuronWork CpuDevice::SparseNeurons(const NeuronTable& table, NeuronSelection candidates, int64_t first_token,
+                                    int64_t n_tokens) {
+  const auto fired = std::span(scratch_.fired).first(candidates.rows.size());
+  const NeuronReads reads = SparseFeedForward(context_,
+                                              {.bundles = table.bundles,
+                                               .activation = config_.activation,
+                                               .x = scratch_.input.view().Rows(first_token, n_tokens),
+                                               .candidates = candidates,
+                                               .y = scratch_.update.view().Rows(first_token, n_tokens),
+                                               .fired = fired},
+                                              scratch_.sparse.row(0));
+  return {.marked = reads.gate_rows, .active = reads.down_rows, .bytes = reads.Bytes(table.bundles)};
+}
+
+void CpuDevice::GetPartial(MatrixView<float> partial) { Copy(Rows(scratch_.update, partial.rows), partial); }
+
+void CpuDevice::AddOwnPartial(const DeviceStep& step) {
+  AddRows(context_, Rows(scratch_.update, step.n_tokens), Rows(scratch_.residual, step.n_tokens));
+}
+
+void CpuDevice::AddPartial(MatrixView<const float> partial) {
+  AddRows(context_, partial, Rows(scratch_.residual, partial.rows));
+}
+
+void CpuDevice::Head(int64_t first_row, MatrixView<float> logits) {
+  const auto normed = Rows(scratch_.normed, logits.rows);
+  RmsNorm(context_, scratch_.residual.view().Rows(first_row, logits.rows), head_norm_,
+          static_cast<float>(config_.norm_epsilon), normed);
+  MatMul(context_, head_, normed, logits);
+}
+
+}  // namespace thermocline

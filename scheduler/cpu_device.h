@@ -1,0 +1,143 @@
+// CpuDevice: the CPU as a device, and the CPU in an accelerator's place ("host").
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "core/thread_team.h"
+#include "model/neuron_table.h"
+#include "scheduler/device.h"
+#include "scheduler/kv_cache.h"
+#include "scheduler/rope_table.h"
+
+namespace thermocline {
+
+// Sees what happens inside the feed-forward blocks of every dense pass, layer after layer.
+class FeedForwardObserver {
+ public:
+  virtual ~FeedForwardObserver() = default;
+  // input: (n_tokens, d_model), what the gate multiplies; gate: (n_tokens, d_ff), before the activation.
+  // Valid during the call, which comes on Forward's thread.
+  virtual void OnGate(int64_t layer, MatrixView<const float> input, MatrixView<const float> gate) = 0;
+};
+
+struct CpuDeviceOptions {
+  int64_t context_tokens = 0;  // capacity of the KV cache
+  int64_t block_tokens = 0;    // most tokens of a step
+  // Whether weights are borrowed from who loads them, or copied.
+  bool borrow_weights = true;
+  // The same for a part of a layer's neurons; a copy is packed. A whole layer's are treated as weights.
+  bool borrow_neurons = true;
+};
+
+class CpuDevice final : public Device {
+ public:
+  // The processor itself. `config` and what `context` points to must outlive the device.
+  static absl::StatusOr<std::unique_ptr<CpuDevice>> Create(const ModelConfig& config,
+                                                           const CpuContext& context,
+                                                           const CpuDeviceOptions& options);
+  // The emulated accelerator: a team of one thread, copies of all it is given, a budget that it keeps.
+  static absl::StatusOr<std::unique_ptr<CpuDevice>> CreateEmulated(const ModelConfig& config,
+                                                                   const KernelTable& kernels,
+                                                                   int64_t budget_bytes,
+                                                                   CpuDeviceOptions options);
+  // Of activations and partial sums, without caches.
+  static int64_t ScratchBytes(const ModelConfig& config, int64_t context_tokens, int64_t block_tokens);
+
+  // The block of a layer whose weights lie as in the file, for models without silent neurons. Borrowed.
+  void LoadMatrices(int64_t layer, const FeedForward& ffn);
+  // Not owned; nullptr, as at first: nobody looks. The device must hold every neuron.
+  void SetFeedForwardObserver(FeedForwardObserver* observer) { observer_ = observer; }
+
+  const std::string& name() const override { return name_; }
+  DeviceKind kind() const override { return kind_; }
+  int64_t used_bytes() const override { return used_bytes_; }
+
+  absl::Status LoadAttention(int64_t layer, const LayerWeights& weights) override;
+  absl::Status LoadNeurons(int64_t layer, const BundleView& bundles, std::vector<uint32_t> neurons) override;
+  absl::Status LoadPredictor(int64_t layer, const LayerPredictor& predictor,
+                             std::span<const std::vector<uint32_t>> tables, const WeightView& gate) override;
+  absl::Status LoadHead(std::span<const float> norm, const WeightView& head) override;
+
+  void SetResidual(MatrixView<const float> residual) override;
+  void GetResidual(MatrixView<float> residual) override;
+  void Attention(int64_t layer, const DeviceStep& step) override;
+  void SetInput(MatrixView<const float> input) override;
+  void GetInput(MatrixView<float> input) override;
+  void Predict(int64_t layer, const DeviceStep& step, std::span<MarkedNeurons> marked) override;
+  NeuronWork Neurons(int64_t layer, const DeviceStep& step, const MarkedNeurons& marked) override;
+  void GetPartial(MatrixView<float> partial) override;
+  void AddOwnPartial(const DeviceStep& step) override;
+  void AddPartial(MatrixView<const float> partial) override;
+  void Head(int64_t first_row, MatrixView<float> logits) override;
+
+ private:
+  struct AttentionWeights {
+    std::vector<float> attention_norm;  // (d_model)
+    WeightView query;                   // (n_heads * d_head, d_model)
+    WeightView key;                     // (n_kv_heads * d_head, d_model)
+    WeightView value;                   // (n_kv_heads * d_head, d_model)
+    WeightView output;                  // (d_model, n_heads * d_head)
+    std::vector<float> ffn_norm;        // (d_model)
+    KvCache cache;
+  };
+  struct Layer {
+    std::optional<AttentionWeights> attention;
+    NeuronTable neurons;
+    FeedForward matrices;  // in place of neurons; its views only
+    std::optional<NeuronPredictor> predictor;
+  };
+  // Activations of one block of tokens.
+  struct Scratch {
+    Matrix<float> residual;              // (n_tokens, d_model)
+    Matrix<float> normed;                // (n_tokens, d_model)
+    Matrix<float> input;                 // (n_tokens, d_model), of the feed-forward block
+    Matrix<float> update;                // (n_tokens, d_model), what a block adds to the residual
+    Matrix<float> queries;               // (n_tokens, n_heads * d_head)
+    Matrix<float> keys;                  // (n_tokens, n_kv_heads * d_head)
+    Matrix<float> values;                // (n_tokens, n_kv_heads * d_head)
+    Matrix<float> attended;              // (n_tokens, n_heads * d_head)
+    Matrix<float> scores;                // (n_heads, context)
+    Matrix<float> gate;                  // (n_tokens, d_ff)
+    Matrix<float> up;                    // (n_tokens, d_ff)
+    Matrix<float> partials;              // (1, FfnPartialsSize)
+    Matrix<float> cos, sin;              // (n_tokens, rotated pairs)
+    Matrix<float> sparse;                // (1, SparseFfnScratchSize)
+    std::vector<TokenMask> fired;        // (d_ff)
+    std::vector<uint32_t> rows;          // (d_ff), marked rows of a borrowed table
+    NeuronPredictor::Scratch predictor;  // taken with the first predictor
+    int64_t predictor_hidden = -1;       // that it has room for
+  };
+
+  CpuDevice(const ModelConfig& config, const CpuContext& context, const CpuDeviceOptions& options);
+  absl::Status Allocate();
+  // Takes the bytes out of the budget; ResourceExhausted naming what, need and budget.
+  absl::Status Account(std::string_view what, int64_t bytes);
+  absl::StatusOr<WeightView> Hold(const WeightView& weights);
+
+  NeuronWork DenseNeurons(const Layer& layer, int64_t index, int64_t n_tokens);
+  NeuronWork SparseNeurons(const NeuronTable& table, NeuronSelection candidates, int64_t first_token,
+                           int64_t n_tokens);
+
+  const ModelConfig& config_;
+  CpuContext context_;
+  const CpuDeviceOptions options_;
+  const RopeTable rope_;
+  std::string name_ = "cpu";
+  DeviceKind kind_ = DeviceKind::kCpu;
+  int64_t budget_bytes_ = 0;  // 0: none
+  int64_t used_bytes_ = 0;
+  std::unique_ptr<ThreadTeam> own_team_;  // of the emulated accelerator
+  std::vector<AlignedBuffer> copies_;
+  std::vector<Layer> layers_;
+  std::vector<float> head_norm_;  // (d_model)
+  WeightView head_;               // (n_vocab, d_model)
+  FeedForwardObserver* observer_ = nullptr;
+  Scratch scratch_;
+  int64_t angles_position_ = -1;  // of the step that scratch_.cos and sin are for
+  int64_t angles_tokens_ = 0;
+};
+
+}  // namespace thermocline

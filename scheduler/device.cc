@@ -1,0 +1,27 @@
+// Names of modes, sums of work.
+// SPDX-License-Identifier: Apache-2.0
+#include "scheduler/device.h"
+
+namespace thermocline {
+
+std::string_view NameOf(NeuronMode mode) {
+  switch (mode) {
+    case NeuronMode::kDense:
+      return "dense";
+    case NeuronMode::kExact:
+      return "exact";
+    case NeuronMode::kPredicted:
+      return "predicted";
+  }
+  TC_CHECK(false);
+}
+
+NeuronWork& NeuronWork::operator+=(const NeuronWork& other) {
+  marked += other.marked;
+  active += other.active;
+  marked_active += other.marked_active;
+  bytes += other.bytes;
+  return *this;
+}
+
+}  // namespace thermocline

@@ -1,0 +1,36 @@
+// LoadDevices: creates the devices of a placement and gives each its part of the model.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "scheduler/cpu_device.h"
+#include "scheduler/model_placement.h"
+
+namespace thermocline {
+
+struct DeviceLoading {
+  int64_t context_tokens = 0;
+  int64_t block_tokens = 0;
+  const Plan* plan = nullptr;                // nullptr: the CPU alone
+  const PredictorSet* predictors = nullptr;  // nullptr: none
+  bool keep_host_copy = false;               // neurons of accelerators stay in the CPU's memory too
+};
+
+struct LoadedDevices {
+  CpuDevice* cpu = nullptr;  // the first of them
+  std::vector<std::unique_ptr<Device>> devices;
+};
+
+// The CPU's device borrows from `weights`, which must outlive the result. Neurons that go to an accelerator
+// leave `weights` unless keep_host_copy: the bundles of a split layer are copied to where they belong and
+// given back.
+//
+// ResourceExhausted, before anything is copied, naming device, need and budget when an accelerator's part
+// does not fit its budget. FailedPrecondition for a device that this build cannot run.
+absl::StatusOr<LoadedDevices> LoadDevices(const ModelConfig& config, ModelWeights& weights,
+                                          const CpuContext& context, const ModelPlacement& placement,
+                                          const DeviceLoading& loading);
+
+}  // namespace thermocline
