@@ -275,7 +275,7 @@ NeuronWork CpuDevice::DenseNeurons(const Layer& layer, int64_t index, int64_t n_
   MatMul(context_, gate_weights, input, gate);
   if (observer_ != nullptr) observer_->OnGate(index, input, gate);
   MatMul(context_, up_weights, input, up);
-  GatedActivation(context_, config_.activation, gate, up, gate);
+  GatedActivation(context_, config_.activation_function(), gate, up, gate);
   if (bundled) {
     NeuronMajorDown(context_, down_weights, gate, scratch_.partials.row(0), update);
   } else {
@@ -289,7 +289,7 @@ NeuronWork CpuDevice::SparseNeurons(const NeuronTable& table, NeuronSelection ca
   const auto fired = std::span(scratch_.fired).first(candidates.rows.size());
   const NeuronReads reads = SparseFeedForward(context_,
                                               {.bundles = table.bundles,
-                                               .activation = config_.activation,
+                                               .activation = config_.activation_function(),
                                                .x = scratch_.input.view().Rows(first_token, n_tokens),
                                                .candidates = candidates,
                                                .y = scratch_.update.view().Rows(first_token, n_tokens),
