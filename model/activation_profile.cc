@@ -47,6 +47,7 @@ v1::ActivationProfile ToProto(const ActivationProfile& profile) {
   footprint.set_kv_bytes_per_token(profile.footprint.kv_bytes_per_token);
   footprint.set_head_bytes(profile.footprint.head_bytes);
   footprint.set_context_tokens(profile.footprint.context_tokens);
+  footprint.set_scratch_bytes(profile.footprint.scratch_bytes);
   v1::CorpusPosition& corpus = *proto.mutable_corpus();
   corpus.set_file(profile.corpus.file);
   corpus.set_size_bytes(profile.corpus.size_bytes);
@@ -128,11 +129,13 @@ class ProfileReader {
     TC_RETURN_IF_ERROR(CheckLeast("footprint.kv_bytes_per_token", proto.kv_bytes_per_token(), 0));
     TC_RETURN_IF_ERROR(CheckLeast("footprint.head_bytes", proto.head_bytes(), 0));
     TC_RETURN_IF_ERROR(CheckLeast("footprint.context_tokens", proto.context_tokens(), 0));
+    TC_RETURN_IF_ERROR(CheckLeast("footprint.scratch_bytes", proto.scratch_bytes(), 0));
     return ModelFootprint{.neuron_bytes = proto.neuron_bytes(),
                           .attention_bytes = proto.attention_bytes(),
                           .kv_bytes_per_token = proto.kv_bytes_per_token(),
                           .head_bytes = proto.head_bytes(),
-                          .context_tokens = proto.context_tokens()};
+                          .context_tokens = proto.context_tokens(),
+                          .scratch_bytes = proto.scratch_bytes()};
   }
 
   absl::StatusOr<CorpusPosition> Position(const v1::CorpusPosition& proto) const {

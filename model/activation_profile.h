@@ -41,6 +41,7 @@ struct ModelFootprint {
   int64_t kv_bytes_per_token = 0;  // of one layer's keys and values
   int64_t head_bytes = 0;          // of head and embedding
   int64_t context_tokens = 0;      // the model's context
+  int64_t scratch_bytes = 0;       // of an accelerator's activations, whatever it holds of the model
   bool operator==(const ModelFootprint&) const = default;
 };
 

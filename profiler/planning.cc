@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/checked.h"
+#include "scheduler/load_devices.h"
 
 namespace thermocline {
 namespace {
@@ -67,8 +68,10 @@ ModelFootprint FootprintOf(const ModelConfig& config, const ModelWeights& weight
                               BytesOf(layer.attention_output) +
                               2 * config.d_model * static_cast<int64_t>(sizeof(float));
   footprint.kv_bytes_per_token = 2 * config.n_kv_heads * config.d_head * static_cast<int64_t>(sizeof(float));
-  footprint.head_bytes = BytesOf(weights.head) + (config.tied_head ? 0 : BytesOf(weights.token_embedding));
+  footprint.head_bytes = BytesOf(weights.head) + (config.tied_head ? 0 : BytesOf(weights.token_embedding)) +
+                         config.d_model * static_cast<int64_t>(sizeof(float));
   footprint.context_tokens = config.context_length;
+  footprint.scratch_bytes = CpuDevice::ScratchBytes(config, config.context_length, kAcceleratorBlockTokens);
   return footprint;
 }
 
@@ -103,9 +106,7 @@ absl::StatusOr<PlacementProblem> BuildPlacementProblem(const ActivationProfile& 
                            .objective = options.objective,
                            .batch_tokens = options.batch_tokens,
                            .time_limit_seconds = options.time_limit_seconds};
-  // Residual, queries, attention output, hidden neurons and the staged partial sum of every token of a step.
-  problem.scratch_bytes =
-      options.batch_tokens * (5 * profile.d_model + 2 * profile.d_ff) * static_cast<int64_t>(sizeof(float));
+  problem.scratch_bytes = footprint.scratch_bytes;
   for (const LayerActivations& layer : profile.layers) {
     problem.layers.push_back(
         {.frequency = Frequencies(layer.profiled.active, profile.profiled_tokens),

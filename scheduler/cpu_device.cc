@@ -59,10 +59,14 @@ int64_t CpuDevice::ScratchBytes(const ModelConfig& config, int64_t context_token
   const int64_t per_token =
       4 * config.d_model + 2 * q_width + 2 * kv_width + 2 * config.d_ff + config.rope_dimensions;
   const int64_t sparse = SparseFfnScratchSize(config.d_ff, config.d_model, kMostSparseTokens);
+  // A predictor's: hidden layer (at most d_ff) and scores in floats, sign and mark bits.
+  const int64_t predictor = kMostSparseTokens * (2 * config.d_ff * kFloatBytes +
+                                                 (BitWords(config.d_model) + BitWords(config.d_ff)) *
+                                                     static_cast<int64_t>(sizeof(uint64_t)));
   return (block_tokens * per_token + config.n_heads * context_tokens + FfnPartialsSize(config.d_model) +
           sparse) *
              kFloatBytes +
-         config.d_ff * static_cast<int64_t>(sizeof(TokenMask) + sizeof(uint32_t));
+         predictor + config.d_ff * static_cast<int64_t>(sizeof(TokenMask) + sizeof(uint32_t));
 }
 
 absl::Status CpuDevice::Allocate() {

@@ -10,6 +10,9 @@
 
 namespace thermocline {
 
+// Most tokens of a step that an accelerator takes part in: its scratch grows with them.
+inline constexpr int64_t kAcceleratorBlockTokens = 64;
+
 struct DeviceLoading {
   int64_t context_tokens = 0;
   int64_t block_tokens = 0;

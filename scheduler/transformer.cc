@@ -47,6 +47,8 @@ absl::Status Transformer::Prepare(ModelWeights& weights, const TransformerOption
   mode_ = options.mode;
   context_tokens_ = options.context_tokens > 0 ? options.context_tokens : config_.context_length;
   block_tokens_ = std::min(options.block_tokens, context_tokens_);
+  if (options.plan != nullptr && options.plan->devices.size() > 1)
+    block_tokens_ = std::min(block_tokens_, kAcceleratorBlockTokens);
   if (options.predictors != nullptr) {
     const ModelIdentity& model = options.predictors->model;
     if (model.n_layers != config_.n_layers || model.d_model != config_.d_model ||
