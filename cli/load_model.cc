@@ -3,17 +3,55 @@
 #include "cli/load_model.h"
 
 #include <algorithm>
+#include <filesystem>
 
+#include "cli/execution_choice.h"
 #include "core/cpu_info.h"
 #include "scheduler/request.h"
 
 namespace thermocline {
 namespace {
 
-// FieldError for anything but the modes this program decodes in.
-absl::Status CheckMode(const std::string& mode) {
-  if (mode == "auto" || mode == "dense") return absl::OkStatus();
-  return FieldError("--mode", fmt::format("'{}' is not available; available are auto, dense", mode));
+// Everything but weights and runner.
+absl::StatusOr<std::unique_ptr<LoadedModel>> OpenModel(const ModelFlags& flags, int threads) {
+  CheckpointOptions options;
+  if (!flags.activation.empty()) {
+    const auto activation = ParseActivation(flags.activation);
+    if (!activation.ok()) return FieldError("--activation", MessageOf(activation.status()));
+    options.activation = *activation;
+  }
+  TC_ASSIGN_OR_RETURN(std::unique_ptr<ThreadTeam> team, CreateTeam(threads));
+  TC_ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::Open(flags.path, options));
+  auto model = std::make_unique<LoadedModel>(
+      LoadedModel{.checkpoint = std::move(checkpoint), .team = std::move(team)});
+  model->cpu = {.team = model->team.get(), .kernels = &BestKernels()};
+  const ModelConfig& config = model->checkpoint.config;
+  if (flags.context < 0 || flags.context > config.context_length) {
+    return FieldError("--context", fmt::format("is {}, the model's context is {} tokens", flags.context,
+                                               config.context_length));
+  }
+  return model;
+}
+
+int64_t ContextTokens(const ModelFlags& flags, const ModelConfig& config) {
+  return flags.context > 0 ? flags.context : std::min(config.context_length, kDefaultContext);
+}
+
+// The emulated accelerator is a thread too: with --threads 0 it gets one of the CPUs.
+int TeamThreads(const ModelFlags& flags, const ExecutionFlags& execution) {
+  if (flags.threads != 0 || execution.device != "host") return flags.threads;
+  return std::max(1, ReadCpuInfo().usable_threads - 1);
+}
+
+void SayWhatWasChosen(const LoadedModel& model, const std::string& why) {
+  std::string devices;
+  for (const Device* device : model.runner->devices()) {
+    if (device->kind() != DeviceKind::kCpu)
+      devices += fmt::format(", {} ({} neurons{})", device->name(), model.plan->hot_neurons(),
+                             device->kind() == DeviceKind::kHost ? ", emulated" : "");
+  }
+  fmt::print(stderr, "thermocline: mode {} ({}), {} threads, {} kernels{}\n", NameOf(model.runner->mode()), why,
+             model.team->threads(), model.cpu.kernels->isa, devices);
 }
 
 }  // namespace
@@ -27,9 +65,26 @@ void AddModelFlags(CLI::App& command, ModelFlags& flags) {
                   fmt::format("tokens of prompt and completion together; 0 takes the model's, at most {}",
                               kDefaultContext))
       ->capture_default_str();
-  command.add_option("--mode", flags.mode, "auto or dense (every neuron is computed)")->capture_default_str();
   command.add_option("--activation", flags.activation,
-                     "relu or silu, where a GGUF file's architecture does not tell (ReLU-fied LLaMA models)");
+                     "relu or silu, where a GGUF file does not tell (ReLU-fied LLaMA models)");
+}
+
+void AddExecutionFlags(CLI::App& command, ExecutionFlags& flags) {
+  command
+      .add_option("--mode", flags.mode,
+                  "dense (every neuron), exact (only what fires; the same answers), predicted (only what the "
+                  "profile's predictors mark), or auto")
+      ->capture_default_str();
+  command.add_option("--profile", flags.profile,
+                     "profile directory with predictors and plan; MODEL.thermocline where that exists");
+  command
+      .add_option("--device", flags.device,
+                  "where hot neurons live: auto (as the plan says), cuda, host (an emulated accelerator), none")
+      ->capture_default_str();
+  command.add_option("--gpu-memory", flags.gpu_memory,
+                     "budget of the accelerator, such as 24GiB; another than the plan's is planned for again");
+  command.add_flag("--keep-host-copy", flags.keep_host_copy,
+                   "hot neurons stay in the CPU's memory besides the accelerator's");
 }
 
 absl::StatusOr<std::unique_ptr<ThreadTeam>> CreateTeam(int threads) {
@@ -39,34 +94,53 @@ absl::StatusOr<std::unique_ptr<ThreadTeam>> CreateTeam(int threads) {
   return team;
 }
 
-absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const ModelFlags& flags) {
-  TC_RETURN_IF_ERROR(CheckMode(flags.mode));
-  CheckpointOptions options;
-  if (!flags.activation.empty()) {
-    const auto activation = ParseActivation(flags.activation);
-    if (!activation.ok()) return FieldError("--activation", MessageOf(activation.status()));
-    options.activation = *activation;
-  }
-  TC_ASSIGN_OR_RETURN(std::unique_ptr<ThreadTeam> team, CreateTeam(flags.threads));
-  TC_ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::Open(flags.path, options));
+std::string DefaultProfileDirectory(const std::string& model_path) {
+  std::filesystem::path path(model_path);
+  if (path.filename().empty()) path = path.parent_path();  // a folder given with a slash at its end
+  return path.string() + ".thermocline";
+}
 
-  auto model = std::make_unique<LoadedModel>(
-      LoadedModel{.checkpoint = std::move(checkpoint), .team = std::move(team)});
-  model->cpu = {.team = model->team.get(), .kernels = &BestKernels()};
+ModelIdentity IdentityOf(const Checkpoint& checkpoint, std::string sha256) {
+  const ModelConfig& config = checkpoint.config;
+  return {.sha256 = std::move(sha256),
+          .n_layers = config.n_layers,
+          .d_model = config.d_model,
+          .d_ff = config.d_ff};
+}
+
+bool LoadedModel::emulated() const {
+  return std::ranges::any_of(runner->devices(),
+                             [](const Device* device) { return device->kind() == DeviceKind::kHost; });
+}
+
+absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const ModelFlags& flags,
+                                                       const ExecutionFlags& execution) {
+  TC_RETURN_IF_ERROR(CheckExecutionFlags(execution));
+  TC_ASSIGN_OR_RETURN(std::unique_ptr<LoadedModel> model, OpenModel(flags, TeamThreads(flags, execution)));
   const ModelConfig& config = model->checkpoint.config;
-  if (flags.context < 0 || flags.context > config.context_length) {
-    return FieldError("--context", fmt::format("is {}, the model's context is {} tokens", flags.context,
-                                               config.context_length));
-  }
+  const int64_t context_tokens = ContextTokens(flags, config);
+  TC_ASSIGN_OR_RETURN(ExecutionChoice choice, ChooseExecution(flags, execution, model->checkpoint, context_tokens));
+  model->plan = std::move(choice.plan);
+  model->predictors = std::move(choice.predictors);
+  const WeightOptions weights{.ffn_layout = model->plan ? FfnLayout::kBundles : FfnLayout::kAuto};
+  TC_ASSIGN_OR_RETURN(model->weights, ModelWeights::Load(model->checkpoint, model->cpu, weights));
+  TC_ASSIGN_OR_RETURN(model->runner,
+                      Transformer::Create(config, model->weights, model->cpu,
+                                          {.context_tokens = context_tokens,
+                                           .mode = choice.mode,
+                                           .predictors = model->predictors ? &*model->predictors : nullptr,
+                                           .plan = model->plan ? &*model->plan : nullptr,
+                                           .keep_host_copy = execution.keep_host_copy}));
+  SayWhatWasChosen(*model, choice.why);
+  return model;
+}
+
+absl::StatusOr<std::unique_ptr<LoadedModel>> LoadDenseModel(const ModelFlags& flags) {
+  TC_ASSIGN_OR_RETURN(std::unique_ptr<LoadedModel> model, OpenModel(flags, flags.threads));
+  const ModelConfig& config = model->checkpoint.config;
   TC_ASSIGN_OR_RETURN(model->weights, ModelWeights::Load(model->checkpoint, model->cpu));
-  TransformerOptions transformer;
-  transformer.context_tokens =
-      flags.context > 0 ? flags.context : std::min(config.context_length, kDefaultContext);
-  TC_ASSIGN_OR_RETURN(model->runner, Transformer::Create(config, model->weights, model->cpu, transformer));
-  if (flags.mode == "auto") {
-    fmt::print(stderr, "thermocline: mode dense (auto; every neuron is computed), {} threads, {} kernels\n",
-               model->team->threads(), model->cpu.kernels->isa);
-  }
+  TC_ASSIGN_OR_RETURN(model->runner, Transformer::Create(config, model->weights, model->cpu,
+                                                         {.context_tokens = ContextTokens(flags, config)}));
   return model;
 }
 

@@ -4,44 +4,69 @@
 
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "core/status.h"
 #include "core/thread_team.h"
 #include "kernels_cpu/parallel.h"
 #include "model/checkpoint.h"
+#include "model/plan.h"
 #include "model/weights.h"
+#include "predictor/predictor_set.h"
 #include "scheduler/transformer.h"
 
 namespace thermocline {
 
 struct ModelFlags {
   std::string path;
-  int threads = 0;      // 0: all usable CPUs
-  int64_t context = 0;  // tokens; 0: the model's, at most kDefaultContext
-  std::string mode = "auto";
+  int threads = 0;         // 0: all usable CPUs
+  int64_t context = 0;     // tokens; 0: the model's, at most kDefaultContext
   std::string activation;  // empty: what the file says
+};
+
+// How a model is decoded.
+struct ExecutionFlags {
+  std::string mode = "auto";
+  std::string profile;  // directory; empty: MODEL.thermocline where that exists
+  std::string device = "auto";
+  std::string gpu_memory;  // empty: what the plan was made for
+  bool keep_host_copy = false;
 };
 
 // A model's own context can be so long that its cache alone would not fit; this much is taken unless
 // --context asks for more.
 inline constexpr int64_t kDefaultContext = 8192;
 
-// MODEL, --threads, --context, --mode, --activation.
+// MODEL, --threads, --context, --activation.
 void AddModelFlags(CLI::App& command, ModelFlags& flags);
+// --mode, --profile, --device, --gpu-memory, --keep-host-copy.
+void AddExecutionFlags(CLI::App& command, ExecutionFlags& flags);
 
 struct LoadedModel {
   Checkpoint checkpoint;
   std::unique_ptr<ThreadTeam> team;
   CpuContext cpu;
   ModelWeights weights;
+  std::optional<Plan> plan;                // that the runner uses
+  std::optional<PredictorSet> predictors;  // that the runner uses
   std::unique_ptr<Transformer> runner;
+
+  // Whether an emulated accelerator takes part.
+  bool emulated() const;
 };
 
-// Opens, lays out and prepares the model, and says once on standard error which mode was chosen.
-absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const ModelFlags& flags);
+// Opens, lays out and prepares the model, and says once on standard error which mode and devices were chosen.
+absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const ModelFlags& flags,
+                                                       const ExecutionFlags& execution);
+// The same, dense on the CPU alone, whatever profile there is.
+absl::StatusOr<std::unique_ptr<LoadedModel>> LoadDenseModel(const ModelFlags& flags);
 
 // --threads or, for 0, every CPU this process may use.
 absl::StatusOr<std::unique_ptr<ThreadTeam>> CreateTeam(int threads);
+
+// MODEL.thermocline, beside the model.
+std::string DefaultProfileDirectory(const std::string& model_path);
+ModelIdentity IdentityOf(const Checkpoint& checkpoint, std::string sha256);
 
 }  // namespace thermocline

@@ -207,7 +207,7 @@ void Transformer::AddFigures(NeuronMode mode, bool predicted) {
     all += state_->work[d];
     if (d > 0) figures_.active_on_accelerators += state_->work[d].active;
   }
-  figures_.neurons = config_.n_layers * config_.d_ff;
+  figures_.neurons += config_.n_layers * config_.d_ff;
   figures_.marked_neurons += all.marked;
   figures_.active_neurons += all.active;
   figures_.bytes += all.bytes + dense_bytes_ +

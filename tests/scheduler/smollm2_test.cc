@@ -64,7 +64,7 @@ TEST_F(SmolLm2, PerplexityMatches) {
   const std::vector<TokenId> tokens = *checkpoint_->tokenizer->Encode(text, {.add_bos = false});
   EXPECT_EQ(tokens.size(), golden_["text_tokens"].get<size_t>());
   const EvaluationResult result =
-      *Evaluate(*transformer_, tokens, std::nullopt, golden_["window"].get<int64_t>());
+      *Evaluate(*transformer_, tokens, {.window_tokens = golden_["window"].get<int64_t>()});
   EXPECT_EQ(result.scored_tokens, golden_["scored_tokens"].get<int64_t>());
   const auto expected = golden_["perplexity"].get<double>();
   EXPECT_NEAR(result.perplexity(), expected, 1e-3 * expected);

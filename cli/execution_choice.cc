@@ -1,0 +1,153 @@
+// Which mode, predictors and plan.
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/execution_choice.h"
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+
+#include "cli/planning_flags.h"
+#include "scheduler/request.h"
+
+namespace thermocline {
+namespace {
+
+constexpr std::array<std::string_view, 4> kModes = {"auto", "dense", "exact", "predicted"};
+constexpr std::array<std::string_view, 4> kDevices = {"auto", "cuda", "host", "none"};
+
+bool Exists(const std::string& path) {
+  std::error_code error;
+  return std::filesystem::exists(path, error);
+}
+
+class Chooser {
+ public:
+  Chooser(const ModelFlags& model, const ExecutionFlags& flags, const Checkpoint& checkpoint,
+          int64_t context_tokens)
+      : flags_(flags),
+        checkpoint_(checkpoint),
+        context_tokens_(context_tokens),
+        directory_(flags.profile.empty() ? DefaultProfileDirectory(model.path) : flags.profile) {}
+
+  absl::StatusOr<ExecutionChoice> Choose() {
+    const bool has_profile = Exists(directory_.path);
+    if (!has_profile && !flags_.profile.empty())
+      return FieldError("--profile", fmt::format("{}: no such directory", directory_.path));
+    ExecutionChoice choice;
+    TC_RETURN_IF_ERROR(ChooseMode(has_profile, choice));
+    if (has_profile) {
+      TC_ASSIGN_OR_RETURN(choice.plan, ChoosePlan());
+    } else if (flags_.device == "host" || flags_.device == "cuda") {
+      return FieldError("--device", fmt::format("{} needs a plan: {} does not exist; thermocline profile makes it",
+                                                flags_.device, directory_.path));
+    }
+    return choice;
+  }
+
+ private:
+  // Of the weight files, read once.
+  const ModelIdentity& identity() {
+    if (!identity_) identity_ = IdentityOf(checkpoint_, checkpoint_.Sha256());
+    return *identity_;
+  }
+
+  absl::Status ChooseMode(bool has_profile, ExecutionChoice& choice) {
+    const bool has_predictors = has_profile && Exists(directory_.predictors());
+    const Activation activation = checkpoint_.config.activation;
+    std::string mode = flags_.mode;
+    choice.why = "as asked for";
+    if (mode == "auto") {
+      if (has_predictors) {
+        mode = "predicted";
+        choice.why = "auto: the profile holds predictors";
+      } else if (HasTrueZeros(activation)) {
+        mode = "exact";
+        choice.why = fmt::format("auto: {} has true zeros, there are no predictors", NameOf(activation));
+      } else {
+        mode = "dense";
+        choice.why = fmt::format("auto: {} has no true zeros", NameOf(activation));
+      }
+    }
+    if (mode == "dense") return absl::OkStatus();
+    if (!HasTrueZeros(activation)) {
+      return FieldError("--mode", fmt::format("is {}, which leaves silent neurons out; with {} none is ever silent",
+                                              mode, NameOf(activation)));
+    }
+    choice.mode = mode == "exact" ? NeuronMode::kExact : NeuronMode::kPredicted;
+    if (choice.mode == NeuronMode::kExact) return absl::OkStatus();
+    if (!has_predictors) {
+      return FieldError("--mode", fmt::format("is predicted, {} does not exist; thermocline profile makes it",
+                                              directory_.predictors()));
+    }
+    TC_ASSIGN_OR_RETURN(choice.predictors, ReadPredictors(directory_.predictors(), identity()));
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<std::optional<Plan>> ChoosePlan() {
+    if (flags_.device == "none") return std::nullopt;
+    std::optional<Plan> kept;
+    if (Exists(directory_.plan())) {
+      TC_ASSIGN_OR_RETURN(kept, ReadPlan(directory_.plan(), identity()));
+    }
+    const bool has_accelerator = kept && kept->devices.size() > 1;
+    if (flags_.device == "cuda") {
+      return FieldError("--device", "is cuda; this build runs on the CPU and on the emulated accelerator");
+    }
+    if (flags_.device == "auto") {
+      if (has_accelerator) {
+        fmt::print(stderr, "thermocline: the plan is for '{}', which is not here: everything runs on the CPU{}\n",
+                   kept->devices[1].name,
+                   kept->devices[1].kind == DeviceKind::kHost ? " (--device host emulates it)" : "");
+      }
+      return std::nullopt;
+    }
+    const bool fits = has_accelerator && kept->devices[1].kind == DeviceKind::kHost;
+    if (!fits) return SolveForHost();
+    if (flags_.gpu_memory.empty()) return kept;
+    TC_ASSIGN_OR_RETURN(const int64_t budget, ParseSize(flags_.gpu_memory));
+    if (kept->accelerator_budget() == budget) return kept;
+    return SolveForHost();
+  }
+
+  absl::StatusOr<std::optional<Plan>> SolveForHost() const {
+    TC_ASSIGN_OR_RETURN(const ActivationProfile profile, ReadProfile(directory_.profile()));
+    TC_ASSIGN_OR_RETURN(const HardwareProfile hardware, ReadHardware(directory_.hardware()));
+    TC_ASSIGN_OR_RETURN(SolvedPlan solved,
+                        SolveFor(profile, directory_.profile(), hardware,
+                                 {.gpu_memory = flags_.gpu_memory, .device = "host", .context = context_tokens_}));
+    fmt::print(stderr, "thermocline: planned for the emulated accelerator with {} bytes: {} hot neurons\n",
+               solved.plan.accelerator_budget(), solved.plan.hot_neurons());
+    return std::optional(std::move(solved.plan));
+  }
+
+  const ExecutionFlags& flags_;
+  const Checkpoint& checkpoint_;
+  const int64_t context_tokens_;
+  const ProfileDirectory directory_;
+  std::optional<ModelIdentity> identity_;
+};
+
+}  // namespace
+
+absl::Status CheckExecutionFlags(const ExecutionFlags& flags) {
+  if (std::ranges::find(kModes, flags.mode) == kModes.end()) {
+    return FieldError("--mode",
+                      fmt::format("'{}' is unknown; known are {}", flags.mode, fmt::join(kModes, ", ")));
+  }
+  if (std::ranges::find(kDevices, flags.device) == kDevices.end()) {
+    return FieldError("--device",
+                      fmt::format("'{}' is unknown; known are {}", flags.device, fmt::join(kDevices, ", ")));
+  }
+  if (flags.gpu_memory.empty()) return absl::OkStatus();
+  const auto size = ParseSize(flags.gpu_memory);
+  if (!size.ok()) return FieldError("--gpu-memory", MessageOf(size.status()));
+  if (flags.device != "host") return FieldError("--gpu-memory", "is for --device host");
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ExecutionChoice> ChooseExecution(const ModelFlags& model, const ExecutionFlags& flags,
+                                                const Checkpoint& checkpoint, int64_t context_tokens) {
+  return Chooser(model, flags, checkpoint, context_tokens).Choose();
+}
+
+}  // namespace thermocline
