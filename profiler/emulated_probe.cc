@@ -21,24 +21,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::chrono::microseconds kLookFor{50};
 constexpr int kHandOversPerSample = 200;
-
-// Returns once `word` is no longer `old`. Yielding between looks lets the other side run where the system has
-// put both on one CPU; elsewhere it costs a fraction of a microsecond.
-void AwaitChange(const std::atomic<uint32_t>& word, uint32_t old) {
-  const Clock::time_point give_up = Clock::now() + kLookFor;
-  do {
-    if (word.load(std::memory_order_acquire) != old) return;
-    std::this_thread::yield();
-  } while (Clock::now() < give_up);
-  word.wait(old, std::memory_order_acquire);
-}
-
-void Announce(std::atomic<uint32_t>& word) {
-  word.fetch_add(1, std::memory_order_release);
-  word.notify_one();
-}
 
 double MicrosBetween(Clock::time_point begin, Clock::time_point end) {
   return std::chrono::duration<double, std::micro>(end - begin).count();
@@ -119,23 +102,22 @@ absl::StatusOr<std::unique_ptr<EmulatedAccelerator>> EmulatedAccelerator::Create
 EmulatedAccelerator::~EmulatedAccelerator() {
   if (!thread_.joinable()) return;
   work_ = nullptr;
-  Announce(posted_);
+  posted_.Announce();
   thread_.join();
 }
 
 void EmulatedAccelerator::Run(absl::FunctionRef<void()> work) {
-  const uint32_t finished = finished_.load(std::memory_order_relaxed);
   work_ = &work;
-  Announce(posted_);
-  AwaitChange(finished_, finished);
+  posted_.Announce();
+  finished_.AwaitChange(runs_++);
 }
 
 void EmulatedAccelerator::Loop() {
   for (uint32_t seen = 0;; ++seen) {
-    AwaitChange(posted_, seen);
+    posted_.AwaitChange(seen);
     if (work_ == nullptr) return;
     (*work_)();
-    Announce(finished_);
+    finished_.Announce();
   }
 }
 

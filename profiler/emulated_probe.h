@@ -4,19 +4,18 @@
 
 #include <absl/functional/function_ref.h>
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <thread>
 
+#include "core/handover.h"
 #include "core/status.h"
 #include "profiler/hardware.h"
 
 namespace thermocline {
 
-// A thread that runs operators one by one as they are posted. Each side waits for the other by looking for 50
-// microseconds, yielding its CPU between looks, and then sleeping: hand-overs of a token in flight stay fast,
-// an idle thread costs nothing.
+// A thread that runs operators one by one as they are posted. Each side waits for the other as the executors
+// of the scheduler do (core/handover.h).
 class EmulatedAccelerator {
  public:
   // ResourceExhausted when there is no thread to be had.
@@ -33,8 +32,9 @@ class EmulatedAccelerator {
   void Loop();
 
   const absl::FunctionRef<void()>* work_ = nullptr;  // null: stop
-  std::atomic<uint32_t> posted_ = 0;                 // operators handed over; publishes work_
-  std::atomic<uint32_t> finished_ = 0;               // operators handed back
+  Handover posted_;                                  // operators handed over; publishes work_
+  Handover finished_;                                // operators handed back
+  uint32_t runs_ = 0;                                // of Run
   std::thread thread_;
 };
 

@@ -10,21 +10,24 @@
 #include <vector>
 
 #include "core/status.h"
+#include "scheduler/execution_stats.h"
 #include "scheduler/graph.h"
-#include "scheduler/graph_executor.h"
 
 namespace thermocline {
 
 class ExecutionTrace {
  public:
-  // device_names: (devices), as the trace shows them. At most max_steps steps are kept; later ones are
-  // counted only.
+  // device_names: (devices), as the trace shows them; AddStep takes no graph of more (TC_CHECK). At most
+  // max_steps steps are kept; later ones are counted only.
   ExecutionTrace(std::vector<std::string> device_names, int64_t max_steps = 1024);
 
   // Keeps what ran; skipped operators come as instant events. `label`: "prefill 128", "decode 17".
   void AddStep(std::string_view label, const OperatorGraph& graph, std::span<const OperatorTiming> timings);
 
-  // The trace event format as JSON, one track a device. Written beside and renamed.
+  // The trace event format as JSON: a track of steps and one a device.
+  std::string ToJson() const;
+
+  // The same as a file, written beside and renamed.
   absl::Status Write(const std::string& path) const;
 
  private:
@@ -32,15 +35,16 @@ class ExecutionTrace {
     std::string name;
     int32_t layer = -1;
     int32_t device = 0;
-    double begin_micros = 0;  // since the first step
+    double begin_micros = 0;  // since the first step began
     double duration_micros = 0;
     double waited_micros = 0;  // from ready to begin
     bool skipped = false;
+    bool handed_over = false;
   };
   struct Step {
     std::string label;
     double begin_micros = 0;
-    double end_micros = 0;
+    double duration_micros = 0;
     std::vector<Event> events;
   };
   std::vector<std::string> device_names_;
