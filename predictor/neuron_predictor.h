@@ -44,8 +44,29 @@ class NeuronPredictor {
   void Predict(const CpuContext& context, MatrixView<const float> x, std::span<const Quality> qualities,
                Scratch& scratch, std::span<MarkedNeurons> marked) const;
 
-  int64_t size_bytes() const;  // of what an evaluation reads
-  int64_t hidden() const;      // 0 for sign predictors
+  int64_t size_bytes() const;                 // of what an evaluation reads
+  int64_t hidden() const { return hidden_; }  // 0 for sign predictors
+
+ private:
+  NeuronPredictor() = default;
+  absl::Status TakeWeights(const LayerPredictor& predictor, std::span<const uint32_t> order);
+  absl::Status PackGate(const CpuContext& context, const WeightView& gate, std::span<const uint32_t> order);
+  // scratch.scores: (n_tokens, d_ff) of x.
+  void Score(const CpuContext& context, MatrixView<const float> x, Scratch& scratch) const;
+
+  PredictorKind kind_ = PredictorKind::kSign;
+  int64_t d_model_ = 0;
+  int64_t d_ff_ = 0;
+  int64_t hidden_ = 0;
+  float balanced_threshold_ = 0;
+  float fast_threshold_ = 0;
+  std::vector<int64_t> table_sizes_;  // neurons of each table
+  // Rows of w2_, b2_ and signs_ follow the tables, one table after the other.
+  Matrix<std::byte> w1_;    // (hidden, bytes of a Q8_0 row)
+  std::vector<float> b1_;   // (hidden)
+  Matrix<std::byte> w2_;    // (d_ff, bytes of a Q8_0 row)
+  std::vector<float> b2_;   // (d_ff)
+  Matrix<uint64_t> signs_;  // (d_ff, BitWords(d_model))
 };
 
 }  // namespace thermocline
