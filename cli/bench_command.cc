@@ -73,7 +73,8 @@ absl::StatusOr<Measurement> Measure(const Flags& flags, LoadedModel& model) {
   measurement.time_to_first_token_ms = first_token_ms.median();
   const int64_t middle = flags.prompt_tokens + flags.decode_tokens / 2;
   measurement.bytes_per_token =
-      model.weights.bytes_per_token() + KvCache::SizeBytes(model.checkpoint.config, middle);
+      model.weights.bytes_per_token() +
+      model.checkpoint.config.n_layers * KvCache::SizeBytes(model.checkpoint.config, middle);
   return measurement;
 }
 
@@ -117,7 +118,7 @@ absl::Status WriteText(const std::string& path, const std::string& text) {
 
 absl::Status Bench(const Flags& flags) {
   TC_RETURN_IF_ERROR(CheckFlags(flags));
-  TC_ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model, LoadModel(flags.model));
+  TC_ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model, LoadDenseModel(flags.model));
   const int64_t needed = flags.prompt_tokens + flags.decode_tokens;
   if (needed > model->runner->context_length()) {
     return FieldError("--decode-tokens", fmt::format("prompt and decoded tokens are {}, the context is {}",
