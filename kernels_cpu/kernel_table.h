@@ -77,13 +77,14 @@ struct KernelTable {
   // 1]), i < n = cos.size(). Elements past 2n stay.
   void (*rope)(std::span<float> head, std::span<const float> cos, std::span<const float> sin, bool half);
 
-  // hidden[i] = activation(gate[i]) * up[i]; hidden may be gate or up.
-  void (*gated_activation)(Activation activation, std::span<const float> gate, std::span<const float> up,
-                           std::span<float> hidden);
+  // hidden[i] = activation(gate[i]) * up[i], and 0 where the activation is 0 whatever up[i] is; hidden may be
+  // gate or up.
+  void (*gated_activation)(ActivationFunction activation, std::span<const float> gate,
+                           std::span<const float> up, std::span<float> hidden);
 
   // For every column c and row t, t ascending, where |activation(gate(t, c))| > threshold: active[c] += 1 and
   // magnitude[c] += that magnitude. threshold >= 0; NaN is never active. gate: (n_tokens, n), the others (n).
-  void (*count_active)(Activation activation, float threshold, MatrixView<const float> gate,
+  void (*count_active)(ActivationFunction activation, float threshold, MatrixView<const float> gate,
                        std::span<uint64_t> active, std::span<double> magnitude);
 
   // x += y.

@@ -21,9 +21,9 @@ void AccumulateRows(const WeightView& w, MatrixView<const float> h, int64_t colu
                     MatrixView<float> y);
 void RmsNorm(std::span<const float> x, std::span<const float> weight, float epsilon, std::span<float> out);
 void Rope(std::span<float> head, std::span<const float> cos, std::span<const float> sin, bool half);
-void GatedActivation(Activation activation, std::span<const float> gate, std::span<const float> up,
+void GatedActivation(ActivationFunction activation, std::span<const float> gate, std::span<const float> up,
                      std::span<float> hidden);
-void CountActive(Activation activation, float threshold, MatrixView<const float> gate,
+void CountActive(ActivationFunction activation, float threshold, MatrixView<const float> gate,
                  std::span<uint64_t> active, std::span<double> magnitude);
 void Add(std::span<const float> y, std::span<float> x);
 void Attention(const AttentionArgs& args, int64_t token, int64_t head_begin, int64_t head_end,
