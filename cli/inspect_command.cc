@@ -27,6 +27,7 @@ nlohmann::ordered_json Describe(const Checkpoint& checkpoint, bool with_tensors)
                                  {"format", checkpoint.format},
                                  {"architecture", config.architecture},
                                  {"activation", NameOf(config.activation)},
+                                 {"activation_threshold", config.activation_threshold},
                                  {"gated", config.gated},
                                  {"n_layers", config.n_layers},
                                  {"d_model", config.d_model},
@@ -56,10 +57,11 @@ nlohmann::ordered_json Describe(const Checkpoint& checkpoint, bool with_tensors)
 void PrintForPeople(const nlohmann::ordered_json& json) {
   for (const auto& [key, value] : json.items()) {
     if (key == "tensors") continue;
+    if (key == "activation_threshold" && value == 0) continue;  // only FATReLU has one
     if (key == "bytes") {
-      fmt::print("{:15} {} ({})\n", key, value.get<int64_t>(), FormatBytes(value.get<int64_t>()));
+      fmt::print("{:20} {} ({})\n", key, value.get<int64_t>(), FormatBytes(value.get<int64_t>()));
     } else {
-      fmt::print("{:15} {}\n", key, value.is_string() ? value.get<std::string>() : value.dump());
+      fmt::print("{:20} {}\n", key, value.is_string() ? value.get<std::string>() : value.dump());
     }
   }
   if (!json.contains("tensors")) return;
@@ -93,7 +95,7 @@ void AddInspectCommand(CLI::App& program, Command& command) {
   auto flags = std::make_shared<Flags>();
   inspect->add_option("MODEL", flags->path, "GGUF file or Hugging Face folder")->required();
   inspect->add_option("--activation", flags->activation,
-                      "relu or silu, instead of what the file or its architecture says");
+                      "relu, silu or fatrelu, instead of what the file or its architecture says");
   inspect->add_flag("--tensors", flags->tensors, "list every tensor");
   inspect->add_flag("--json", flags->json, "print one JSON object");
   inspect->callback([flags, &command] { command.action = [flags] { return Inspect(*flags); }; });

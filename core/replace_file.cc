@@ -13,22 +13,8 @@
 namespace thermocline {
 namespace {
 
-// 0 or the errno of the step that failed.
-int WriteAll(int descriptor, std::string_view bytes) {
-  while (!bytes.empty()) {
-    const ssize_t written = write(descriptor, bytes.data(), bytes.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return errno;
-    bytes.remove_prefix(static_cast<size_t>(written));
-  }
-  return fsync(descriptor) == 0 ? 0 : errno;
-}
-
-int WriteNew(const std::string& path, std::string_view bytes) {
-  const int descriptor = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (descriptor < 0) return errno;
-  const int error = WriteAll(descriptor, bytes);
-  return close(descriptor) != 0 && error == 0 ? errno : error;
+absl::Status CannotBeWritten(const std::string& path, int error) {
+  return FailedPrecondition("{}: cannot be written: {}", path, std::strerror(error));
 }
 
 // Makes the rename itself last. Some file systems cannot, which costs no data: old or new, the file is whole.
@@ -42,16 +28,57 @@ void SyncFolderOf(const std::string& path) {
 
 }  // namespace
 
-absl::Status ReplaceFile(const std::string& path, std::string_view bytes) {
-  const std::string partial = fmt::format("{}.{}.partial", path, getpid());
-  int error = WriteNew(partial, bytes);
-  if (error == 0 && std::rename(partial.c_str(), path.c_str()) != 0) error = errno;
-  if (error != 0) {
-    unlink(partial.c_str());
-    return FailedPrecondition("{}: cannot be written: {}", path, std::strerror(error));
+absl::StatusOr<FileReplacement> FileReplacement::Create(std::string path) {
+  std::string partial = fmt::format("{}.{}.partial", path, getpid());
+  const int descriptor = open(partial.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (descriptor < 0) return CannotBeWritten(path, errno);
+  return FileReplacement(std::move(path), std::move(partial), descriptor);
+}
+
+FileReplacement::FileReplacement(std::string path, std::string partial, int descriptor)
+    : path_(std::move(path)), partial_(std::move(partial)), descriptor_(descriptor) {}
+
+FileReplacement::FileReplacement(FileReplacement&& other) noexcept
+    : path_(std::move(other.path_)),
+      partial_(std::move(other.partial_)),
+      descriptor_(std::exchange(other.descriptor_, -1)) {}
+
+FileReplacement::~FileReplacement() { Discard(); }
+
+void FileReplacement::Discard() {
+  if (descriptor_ < 0) return;
+  close(std::exchange(descriptor_, -1));
+  unlink(partial_.c_str());
+}
+
+absl::Status FileReplacement::Write(std::string_view bytes) {
+  TC_CHECK(descriptor_ >= 0);
+  while (!bytes.empty()) {
+    const ssize_t written = write(descriptor_, bytes.data(), bytes.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return CannotBeWritten(path_, errno);
+    bytes.remove_prefix(static_cast<size_t>(written));
   }
-  SyncFolderOf(path);
   return absl::OkStatus();
+}
+
+absl::Status FileReplacement::Commit() {
+  TC_CHECK(descriptor_ >= 0);
+  int error = fsync(descriptor_) == 0 ? 0 : errno;
+  if (close(std::exchange(descriptor_, -1)) != 0 && error == 0) error = errno;
+  if (error == 0 && std::rename(partial_.c_str(), path_.c_str()) != 0) error = errno;
+  if (error != 0) {
+    unlink(partial_.c_str());
+    return CannotBeWritten(path_, error);
+  }
+  SyncFolderOf(path_);
+  return absl::OkStatus();
+}
+
+absl::Status ReplaceFile(const std::string& path, std::string_view bytes) {
+  TC_ASSIGN_OR_RETURN(FileReplacement file, FileReplacement::Create(path));
+  TC_RETURN_IF_ERROR(file.Write(bytes));
+  return file.Commit();
 }
 
 }  // namespace thermocline

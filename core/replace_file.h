@@ -1,4 +1,4 @@
-// ReplaceFile: writes a whole file so that whoever reads the path sees the old one or the new one.
+// Whole files, written so that whoever reads the path sees the old one or the new one.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -8,6 +8,31 @@
 #include "core/status.h"
 
 namespace thermocline {
+
+// A file that is written bit by bit beside `path` and takes its place at once.
+class FileReplacement {
+ public:
+  // FailedPrecondition naming path and reason, as from all of these.
+  static absl::StatusOr<FileReplacement> Create(std::string path);
+  FileReplacement(FileReplacement&& other) noexcept;
+  FileReplacement& operator=(FileReplacement&&) = delete;
+  // Without a Commit that succeeded the old file is whole and nothing is left beside it.
+  ~FileReplacement();
+
+  absl::Status Write(std::string_view bytes);
+  // Forces what was written to the disk and renames it over the path. Once.
+  absl::Status Commit();
+
+  const std::string& path() const { return path_; }
+
+ private:
+  FileReplacement(std::string path, std::string partial, int descriptor);
+  void Discard();
+
+  std::string path_;
+  std::string partial_;
+  int descriptor_ = -1;  // -1: committed, discarded or moved from
+};
 
 // Writes `bytes` to a file beside `path`, forces it to the disk and renames it over `path`. On failure the
 // old file is whole, nothing is left beside it, and the error names the path and the reason.

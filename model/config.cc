@@ -3,6 +3,7 @@
 #include "model/config.h"
 
 #include <cmath>
+#include <limits>
 #include <optional>
 
 #include "core/checked.h"
@@ -67,6 +68,14 @@ absl::Status ValidateScaling(const ModelConfig& config, const std::string& file)
 }
 
 }  // namespace
+
+absl::StatusOr<float> CheckThreshold(double threshold, const std::string& file, std::string_view field) {
+  constexpr float kMost = std::numeric_limits<float>::max();
+  if (threshold >= 0 && threshold <= static_cast<double>(kMost)) {  // false for NaN
+    return static_cast<float>(threshold);
+  }
+  return InvalidArgument("{}: {} is {}, the limit is 0 to {}", file, field, threshold, kMost);
+}
 
 absl::Status Validate(const ModelConfig& config, const std::string& file) {
   const IntegerRange ranges[] = {

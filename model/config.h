@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/status.h"
@@ -50,6 +51,10 @@ struct ModelConfig {
 
   ActivationFunction activation_function() const { return {activation, activation_threshold}; }
 };
+
+// The threshold of an activation that has one. InvalidArgument naming `file`, `field` and the limit unless it
+// is a finite float and not negative.
+absl::StatusOr<float> CheckThreshold(double threshold, const std::string& file, std::string_view field);
 
 // Checks ranges and divisibility; the message names `file`, the field, its value and the limit.
 absl::Status Validate(const ModelConfig& config, const std::string& file);

@@ -95,6 +95,24 @@ absl::StatusOr<int64_t> VocabularySize(const KeyReader& keys, const GgufFile& gg
                   gguf.metadata.file(), keys.Key("vocab_size"), GgufTensorNames().token_embedding);
 }
 
+absl::StatusOr<Activation> ReadActivation(const GgufMetadata& metadata, Activation otherwise) {
+  if (!metadata.Has(kGgufActivationKey)) return otherwise;
+  TC_ASSIGN_OR_RETURN(const std::string_view name, metadata.String(kGgufActivationKey));
+  const auto activation = ParseActivation(name);
+  if (activation.ok()) return activation;
+  return Unimplemented("{}: {} is '{}', which is not supported; known are relu, silu, fatrelu",
+                       metadata.file(), kGgufActivationKey, Printable(name));
+}
+
+// Of the activation that `config` has by now.
+absl::Status ReadThreshold(const GgufMetadata& metadata, ModelConfig& config) {
+  if (config.activation != Activation::kFatRelu) return absl::OkStatus();
+  TC_ASSIGN_OR_RETURN(const double threshold, metadata.Float(kGgufThresholdKey));
+  TC_ASSIGN_OR_RETURN(config.activation_threshold,
+                      CheckThreshold(threshold, metadata.file(), kGgufThresholdKey));
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<ModelConfig> ConfigFromGguf(const GgufFile& gguf, std::optional<Activation> activation) {
@@ -109,7 +127,12 @@ absl::StatusOr<ModelConfig> ConfigFromGguf(const GgufFile& gguf, std::optional<A
   }
   ModelConfig config;
   config.architecture = architecture.name;
-  config.activation = activation.value_or(architecture.activation);
+  if (activation) {
+    config.activation = *activation;
+  } else {
+    TC_ASSIGN_OR_RETURN(config.activation, ReadActivation(gguf.metadata, architecture.activation));
+  }
+  TC_RETURN_IF_ERROR(ReadThreshold(gguf.metadata, config));
   config.gated = architecture.gated;
   TC_ASSIGN_OR_RETURN(config.n_layers, keys.Integer("block_count"));
   TC_ASSIGN_OR_RETURN(config.d_model, keys.Integer("embedding_length"));

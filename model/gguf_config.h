@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <string_view>
 
 #include "core/status.h"
 #include "model/config.h"
@@ -10,8 +11,13 @@
 
 namespace thermocline {
 
-// `activation` overrides the architecture's. Validated. Unknown architectures and RoPE scalings are refused
-// by name; errors name file, key and limit.
+// GGUF has no key for the activation; these are ours. Without the first it is the architecture's.
+inline constexpr std::string_view kGgufActivationKey = "thermocline.activation";  // "relu", "silu", "fatrelu"
+inline constexpr std::string_view kGgufThresholdKey =
+    "thermocline.activation_threshold";  // FATReLU's, FLOAT32
+
+// `activation` overrides the file's; FATReLU needs the threshold key all the same. Validated. Unknown
+// architectures and RoPE scalings are refused by name; errors name file, key and limit.
 absl::StatusOr<ModelConfig> ConfigFromGguf(const GgufFile& gguf, std::optional<Activation> activation = {});
 
 }  // namespace thermocline

@@ -189,8 +189,8 @@ absl::StatusOr<Activation> ReadActivation(const Fields& fields, const std::strin
   TC_ASSIGN_OR_RETURN(const std::string name, fields.String("hidden_act"));
   const auto activation = ParseActivation(name);
   if (!activation.ok()) {
-    return Unimplemented("{}: hidden_act: activation '{}' is not supported; known are relu, silu", file,
-                         Printable(name));
+    return Unimplemented("{}: hidden_act: activation '{}' is not supported; known are relu, silu, fatrelu",
+                         file, Printable(name));
   }
   return *activation;
 }
@@ -210,6 +210,10 @@ absl::StatusOr<ModelConfig> ConfigFromHuggingFace(std::string_view text, const s
     config.activation = *activation;
   } else {
     TC_ASSIGN_OR_RETURN(config.activation, ReadActivation(fields, file, architecture.activation));
+  }
+  if (config.activation == Activation::kFatRelu) {
+    TC_ASSIGN_OR_RETURN(const double threshold, fields.Number("hidden_act_param"));
+    TC_ASSIGN_OR_RETURN(config.activation_threshold, CheckThreshold(threshold, file, "hidden_act_param"));
   }
   TC_ASSIGN_OR_RETURN(config.n_layers, fields.Integer("num_hidden_layers"));
   TC_ASSIGN_OR_RETURN(config.d_model, fields.Integer("hidden_size"));

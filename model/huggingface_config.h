@@ -11,8 +11,9 @@
 
 namespace thermocline {
 
-// `text` is the JSON, `file` its name for messages. `activation` overrides hidden_act. Validated. Unknown
-// architectures, activations and RoPE scalings are refused by name; errors name file, field and limit.
+// `text` is the JSON, `file` its name for messages. `activation` overrides hidden_act; FATReLU needs
+// hidden_act_param all the same. Validated. Unknown architectures, activations and RoPE scalings are refused
+// by name; errors name file, field and limit.
 absl::StatusOr<ModelConfig> ConfigFromHuggingFace(std::string_view text, const std::string& file,
                                                   std::optional<Activation> activation = {});
 

@@ -41,5 +41,33 @@ TEST(ReplaceFile, FailureNamesThePathAndLeavesNothingBehind) {
   EXPECT_EQ(FilesIn(folder.path()), 1u);
 }
 
+TEST(FileReplacement, GathersWritesAndReplacesAtOnce) {
+  const TemporaryFolder folder;
+  const std::string path = folder.Write("a", "old");
+  {
+    auto file = FileReplacement::Create(path);
+    ASSERT_TRUE(file.ok()) << file.status();
+    FileReplacement moved = *std::move(file);
+    ASSERT_TRUE(moved.Write("ne").ok());
+    ASSERT_TRUE(moved.Write("w").ok());
+    EXPECT_EQ(*ReadTextFile(path, 1 << 30), "old");
+    ASSERT_TRUE(moved.Commit().ok());
+  }
+  EXPECT_EQ(*ReadTextFile(path, 1 << 30), "new");
+  EXPECT_EQ(FilesIn(folder.path()), 1u);
+}
+
+TEST(FileReplacement, LeavesTheOldFileWithoutACommit) {
+  const TemporaryFolder folder;
+  const std::string path = folder.Write("a", "old");
+  {
+    auto file = FileReplacement::Create(path);
+    ASSERT_TRUE(file.ok()) << file.status();
+    ASSERT_TRUE(file->Write("half of the new").ok());
+  }
+  EXPECT_EQ(*ReadTextFile(path, 1 << 30), "old");
+  EXPECT_EQ(FilesIn(folder.path()), 1u);
+}
+
 }  // namespace
 }  // namespace thermocline

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <functional>
 
 #include "tests/support/gguf_writer.h"
@@ -79,12 +80,37 @@ TEST(GgufConfig, HonoursOptionalKeys) {
             RopeScaling::Kind::kNone);
 }
 
+TEST(GgufConfig, ReadsOurActivationKeys) {
+  const auto fatrelu = [](std::optional<Activation> activation = {}) {
+    return Read(TinyLlamaGguf()
+                    .SetString("thermocline.activation", "fatrelu")
+                    .SetFloat("thermocline.activation_threshold", 0.25f),
+                activation);
+  };
+  ASSERT_TRUE(fatrelu().ok()) << fatrelu().status();
+  EXPECT_EQ(fatrelu()->activation_function(), ActivationFunction(Activation::kFatRelu, 0.25f));
+  EXPECT_EQ(fatrelu(Activation::kFatRelu)->activation_threshold, 0.25f);
+  // The threshold is FATReLU's alone.
+  EXPECT_EQ(fatrelu(Activation::kRelu)->activation_function(), ActivationFunction(Activation::kRelu));
+  EXPECT_EQ(Read(TinyLlamaGguf().SetString("thermocline.activation", "relu"))->activation, Activation::kRelu);
+  EXPECT_EQ(Read(TinyLlamaGguf().SetString("thermocline.activation", "gelu"), Activation::kSilu)->activation,
+            Activation::kSilu);
+  ExpectRefusal(Read(TinyLlamaGguf(), Activation::kFatRelu).status(),
+                {kFile, "'thermocline.activation_threshold' is missing"});
+}
+
 struct Row {
   std::string name;
   std::function<void(GgufWriter&)> damage;
   std::vector<std::string> words;
 };
 void PrintTo(const Row& row, std::ostream* stream) { *stream << row.name; }
+
+std::function<void(GgufWriter&)> FatRelu(float threshold) {
+  return [threshold](GgufWriter& w) {
+    w.SetString("thermocline.activation", "fatrelu").SetFloat("thermocline.activation_threshold", threshold);
+  };
+}
 
 const Row kRows[] = {
     {"no_architecture",
@@ -143,6 +169,18 @@ const Row kRows[] = {
     {"divisor_zero",
      [](GgufWriter& w) { w.AddTensor("rope_freqs.weight", {4}, ElementType::kF32, std::string(16, '\0')); },
      {"divisor 0 is 0", "limit"}},
+    {"unknown_activation",
+     [](GgufWriter& w) { w.SetString("thermocline.activation", "ge\nlu"); },
+     {"thermocline.activation is 'ge\\x0alu'", "known are relu, silu, fatrelu"}},
+    {"activation_is_a_number",
+     [](GgufWriter& w) { w.SetUint("thermocline.activation", 2); },
+     {"'thermocline.activation' must be a string"}},
+    {"fatrelu_without_threshold",
+     [](GgufWriter& w) { w.SetString("thermocline.activation", "fatrelu"); },
+     {"'thermocline.activation_threshold' is missing"}},
+    {"threshold_negative", FatRelu(-0.5f), {"thermocline.activation_threshold is -0.5", "the limit is 0 to"}},
+    {"threshold_infinite", FatRelu(INFINITY), {"thermocline.activation_threshold is inf", "limit"}},
+    {"threshold_not_a_number", FatRelu(NAN), {"thermocline.activation_threshold is nan", "limit"}},
     {"no_vocabulary",
      [](GgufWriter& w) { w.RemoveTensor("token_embd.weight"); },
      {"neither metadata key 'llama.vocab_size' nor tensor 'token_embd.weight'"}},

@@ -68,6 +68,14 @@ TEST(HuggingFaceConfig, HeadDimensionAndOverride) {
   EXPECT_EQ(config->activation, Activation::kRelu);
 }
 
+TEST(HuggingFaceConfig, FatReluHasItsThreshold) {
+  const auto config = Read(R"({"hidden_act": "fatrelu", "hidden_act_param": 0.01})");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->activation_function(), ActivationFunction(Activation::kFatRelu, 0.01f));
+  // Other activations have none, whatever the file says.
+  EXPECT_EQ(Read(R"({"hidden_act": "relu", "hidden_act_param": 0.01})")->activation_threshold, 0.0f);
+}
+
 TEST(HuggingFaceConfig, RopeScalingOfBothSpellings) {
   for (const char* key : {"type", "rope_type"}) {
     const auto linear = Read(std::string(R"({"rope_scaling": {"factor": 2.5, ")") + key + R"(": "linear"}})");
@@ -124,7 +132,19 @@ const Row kRows[] = {
     {"class_and_type_disagree",
      R"({"model_type": "mistral"})",
      {"model_type is 'mistral'", "expected 'llama'"}},
-    {"unknown_activation", R"({"hidden_act": "gelu"})", {"hidden_act", "'gelu'", "known are relu, silu, fatrelu"}},
+    {"unknown_activation",
+     R"({"hidden_act": "gelu"})",
+     {"hidden_act", "'gelu'", "known are relu, silu, fatrelu"}},
+    {"fatrelu_without_threshold", R"({"hidden_act": "fatrelu"})", {"hidden_act_param is missing"}},
+    {"threshold_is_a_string",
+     R"({"hidden_act": "fatrelu", "hidden_act_param": "0.01"})",
+     {"hidden_act_param must be a number, found string"}},
+    {"threshold_negative",
+     R"({"hidden_act": "fatrelu", "hidden_act_param": -1e-3})",
+     {"hidden_act_param is -0.001", "the limit is 0 to"}},
+    {"threshold_above_floats",
+     R"({"hidden_act": "fatrelu", "hidden_act_param": 1e39})",
+     {"hidden_act_param is 1e+39", "limit"}},
     {"activation_is_a_number", R"({"hidden_act": 1})", {"hidden_act must be a string, found number"}},
     {"attention_bias", R"({"attention_bias": true})", {"attention_bias is true", "limit is false"}},
     {"mlp_bias", R"({"mlp_bias": true})", {"mlp_bias is true", "limit is false"}},
