@@ -38,8 +38,9 @@ class Chooser {
     if (has_profile) {
       TC_ASSIGN_OR_RETURN(choice.plan, ChoosePlan());
     } else if (flags_.device == "host" || flags_.device == "cuda") {
-      return FieldError("--device", fmt::format("{} needs a plan: {} does not exist; thermocline profile makes it",
-                                                flags_.device, directory_.path));
+      return FieldError("--device",
+                        fmt::format("{} needs a plan: {} does not exist; thermocline profile makes it",
+                                    flags_.device, directory_.path));
     }
     return choice;
   }
@@ -70,8 +71,9 @@ class Chooser {
     }
     if (mode == "dense") return absl::OkStatus();
     if (!HasTrueZeros(activation)) {
-      return FieldError("--mode", fmt::format("is {}, which leaves silent neurons out; with {} none is ever silent",
-                                              mode, NameOf(activation)));
+      return FieldError(
+          "--mode", fmt::format("is {}, which leaves silent neurons out; with {} none is ever silent", mode,
+                                NameOf(activation)));
     }
     choice.mode = mode == "exact" ? NeuronMode::kExact : NeuronMode::kPredicted;
     if (choice.mode == NeuronMode::kExact) return absl::OkStatus();
@@ -95,7 +97,8 @@ class Chooser {
     }
     if (flags_.device == "auto") {
       if (has_accelerator) {
-        fmt::print(stderr, "thermocline: the plan is for '{}', which is not here: everything runs on the CPU{}\n",
+        fmt::print(stderr,
+                   "thermocline: the plan is for '{}', which is not here: everything runs on the CPU{}\n",
                    kept->devices[1].name,
                    kept->devices[1].kind == DeviceKind::kHost ? " (--device host emulates it)" : "");
       }
@@ -112,9 +115,10 @@ class Chooser {
   absl::StatusOr<std::optional<Plan>> SolveForHost() const {
     TC_ASSIGN_OR_RETURN(const ActivationProfile profile, ReadProfile(directory_.profile()));
     TC_ASSIGN_OR_RETURN(const HardwareProfile hardware, ReadHardware(directory_.hardware()));
-    TC_ASSIGN_OR_RETURN(SolvedPlan solved,
-                        SolveFor(profile, directory_.profile(), hardware,
-                                 {.gpu_memory = flags_.gpu_memory, .device = "host", .context = context_tokens_}));
+    TC_ASSIGN_OR_RETURN(
+        SolvedPlan solved,
+        SolveFor(profile, directory_.profile(), hardware,
+                 {.gpu_memory = flags_.gpu_memory, .device = "host", .context = context_tokens_}));
     fmt::print(stderr, "thermocline: planned for the emulated accelerator with {} bytes: {} hot neurons\n",
                solved.plan.accelerator_budget(), solved.plan.hot_neurons());
     return std::optional(std::move(solved.plan));

@@ -19,9 +19,10 @@ struct ExecutionChoice {
 // FieldError naming the flag for unknown names and sizes.
 absl::Status CheckExecutionFlags(const ExecutionFlags& flags);
 
-// auto: predicted where the profile holds predictors, else exact where the activation has true zeros, else dense. A plan
-// for a device that is not here is left aside with a line on standard error; asked for by name, that is an error. A host
-// plan is used, or made, for --device host only. Predictors and plans of another model are refused.
+// auto: predicted where the profile holds predictors, else exact where the activation has true zeros, else
+// dense. A plan for a device that is not here is left aside with a line on standard error; asked for by name,
+// that is an error. A host plan is used, or made, for --device host only. Predictors and plans of another
+// model are refused.
 absl::StatusOr<ExecutionChoice> ChooseExecution(const ModelFlags& model, const ExecutionFlags& flags,
                                                 const Checkpoint& checkpoint, int64_t context_tokens);
 

@@ -50,8 +50,8 @@ void SayWhatWasChosen(const LoadedModel& model, const std::string& why) {
       devices += fmt::format(", {} ({} neurons{})", device->name(), model.plan->hot_neurons(),
                              device->kind() == DeviceKind::kHost ? ", emulated" : "");
   }
-  fmt::print(stderr, "thermocline: mode {} ({}), {} threads, {} kernels{}\n", NameOf(model.runner->mode()), why,
-             model.team->threads(), model.cpu.kernels->isa, devices);
+  fmt::print(stderr, "thermocline: mode {} ({}), {} threads, {} kernels{}\n", NameOf(model.runner->mode()),
+             why, model.team->threads(), model.cpu.kernels->isa, devices);
 }
 
 }  // namespace
@@ -78,11 +78,13 @@ void AddExecutionFlags(CLI::App& command, ExecutionFlags& flags) {
   command.add_option("--profile", flags.profile,
                      "profile directory with predictors and plan; MODEL.thermocline where that exists");
   command
-      .add_option("--device", flags.device,
-                  "where hot neurons live: auto (as the plan says), cuda, host (an emulated accelerator), none")
+      .add_option(
+          "--device", flags.device,
+          "where hot neurons live: auto (as the plan says), cuda, host (an emulated accelerator), none")
       ->capture_default_str();
-  command.add_option("--gpu-memory", flags.gpu_memory,
-                     "budget of the accelerator, such as 24GiB; another than the plan's is planned for again");
+  command.add_option(
+      "--gpu-memory", flags.gpu_memory,
+      "budget of the accelerator, such as 24GiB; another than the plan's is planned for again");
   command.add_flag("--keep-host-copy", flags.keep_host_copy,
                    "hot neurons stay in the CPU's memory besides the accelerator's");
 }
@@ -119,7 +121,8 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const ModelFlags& flags,
   TC_ASSIGN_OR_RETURN(std::unique_ptr<LoadedModel> model, OpenModel(flags, TeamThreads(flags, execution)));
   const ModelConfig& config = model->checkpoint.config;
   const int64_t context_tokens = ContextTokens(flags, config);
-  TC_ASSIGN_OR_RETURN(ExecutionChoice choice, ChooseExecution(flags, execution, model->checkpoint, context_tokens));
+  TC_ASSIGN_OR_RETURN(ExecutionChoice choice,
+                      ChooseExecution(flags, execution, model->checkpoint, context_tokens));
   model->plan = std::move(choice.plan);
   model->predictors = std::move(choice.predictors);
   const WeightOptions weights{.ffn_layout = model->plan ? FfnLayout::kBundles : FfnLayout::kAuto};

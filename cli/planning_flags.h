@@ -50,6 +50,7 @@ struct ProfileDirectory {
   std::string path;
   std::string profile() const { return path + "/profile.pb"; }
   std::string hardware() const { return path + "/hardware.json"; }
+  std::string predictors() const { return path + "/predictor.safetensors"; }
   std::string plan() const { return path + "/plan.pb"; }
   std::string report() const { return path + "/report.html"; }
 };

@@ -65,11 +65,6 @@ class ProgressBar {
   bool shown_ = false;
 };
 
-ModelIdentity IdentityOf(const Checkpoint& checkpoint, const std::string& sha256) {
-  const ModelConfig& config = checkpoint.config;
-  return {.sha256 = sha256, .n_layers = config.n_layers, .d_model = config.d_model, .d_ff = config.d_ff};
-}
-
 // The profile to go on with: an empty one, or what an earlier run kept.
 absl::StatusOr<ActivationProfile> StartOrResume(const Flags& flags, const LoadedModel& model,
                                                 const std::string& sha256, const ProfileDirectory& directory,
@@ -233,18 +228,12 @@ absl::Status CheckFlags(const Flags& flags) {
 
 absl::Status Profile(const Flags& flags) {
   TC_RETURN_IF_ERROR(CheckFlags(flags));
-  TC_ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model, LoadModel(flags.model));
+  TC_ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model, LoadDenseModel(flags.model));
   if (!HasTrueZeros(model->checkpoint.config.activation) && !flags.threshold) {
     return FieldError("--threshold", fmt::format("is needed: no activation of {} is exactly zero",
                                                  NameOf(model->checkpoint.config.activation)));
   }
-  std::string out = flags.out;
-  if (out.empty()) {
-    std::filesystem::path path(flags.model.path);
-    if (path.filename().empty()) path = path.parent_path();
-    out = path.string() + ".thermocline";
-  }
-  const ProfileDirectory directory(out);
+  const ProfileDirectory directory(flags.out.empty() ? DefaultProfileDirectory(flags.model.path) : flags.out);
   std::error_code error;
   std::filesystem::create_directories(directory.path, error);
   if (error) return FailedPrecondition("{}: {}", directory.path, error.message());

@@ -21,6 +21,7 @@ namespace {
 
 struct Flags {
   ModelFlags model;
+  ExecutionFlags execution;
   SamplingFlags sampling;
   std::optional<std::string> prompt;
   bool parse_special = false;
@@ -100,7 +101,7 @@ absl::Status PromptLoop(Scheduler& scheduler, const Tokenizer& tokenizer, const 
 absl::Status Run(const Flags& flags) {
   CompletionRequest probe;  // bad flags are refused before the model is loaded
   TC_RETURN_IF_ERROR(FillRequest(flags.sampling, probe));
-  TC_ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model, LoadModel(flags.model));
+  TC_ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model, LoadModel(flags.model, flags.execution));
   const Tokenizer& tokenizer = *model->checkpoint.tokenizer;
   Scheduler scheduler(*model->runner, tokenizer);
   struct sigaction action {};
@@ -121,6 +122,7 @@ void AddRunCommand(CLI::App& program, Command& command) {
       "run", "Complete a prompt (--prompt, or standard input, or a prompt loop on a terminal)");
   auto flags = std::make_shared<Flags>();
   AddModelFlags(*run, flags->model);
+  AddExecutionFlags(*run, flags->execution);
   run->add_option("--prompt", flags->prompt, "text to complete");
   AddSamplingFlags(*run, flags->sampling);
   run->add_flag("--parse-special", flags->parse_special,

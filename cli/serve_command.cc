@@ -17,6 +17,7 @@ namespace {
 
 struct Flags {
   ModelFlags model;
+  ExecutionFlags execution;
   SchedulerOptions scheduler;
   CompletionServerOptions server;
   int64_t shutdown_timeout_ms = CompletionServerOptions().shutdown_timeout.count();
@@ -53,7 +54,7 @@ absl::Status Serve(const Flags& flags) {
 
   StopSignals stop;
   SendGrpcLogToSpdlog();
-  TC_ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model, LoadModel(flags.model));
+  TC_ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model, LoadModel(flags.model, flags.execution));
   const Tokenizer& tokenizer = *model->checkpoint.tokenizer;
   Scheduler scheduler(*model->runner, tokenizer, flags.scheduler);
   TC_ASSIGN_OR_RETURN(const std::unique_ptr<CompletionServer> server,
@@ -74,6 +75,7 @@ void AddServeCommand(CLI::App& program, Command& command) {
   CLI::App* serve = program.add_subcommand("serve", "Serve a model over gRPC until SIGINT or SIGTERM");
   auto flags = std::make_shared<Flags>();
   AddModelFlags(*serve, flags->model);
+  AddExecutionFlags(*serve, flags->execution);
   serve->add_option("--listen", flags->server.listen, "HOST:PORT; port 0 takes any free one")
       ->capture_default_str();
   serve
