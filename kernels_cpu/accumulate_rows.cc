@@ -23,8 +23,8 @@ constexpr int64_t kChunkColumns = 256;  // columns decoded at a time for a batch
 // y[c] += sum_r h[r] * rows[r][c], r ascending, for one token. The rows of the next call, `next`, are
 // prefetched alongside: the hardware does not foresee which rows are active.
 template <class Codec, int kRows>
-HWY_INLINE void AddRowsOnce(const uint8_t* const* rows, const uint8_t* const* next, const float* h,
-                            int64_t count, float* HWY_RESTRICT y) {
+HWY_NOINLINE void AddRowsOnce(const uint8_t* const* rows, const uint8_t* const* next, const float* h,
+                              int64_t count, float* HWY_RESTRICT y) {
   const uint8_t* source[kRows];
   F32 factor[kRows];
   for (int r = 0; r < kRows; ++r) {
@@ -75,36 +75,58 @@ HWY_INLINE void AddRowsOnce(const uint8_t* const* rows, const uint8_t* const* ne
   }
 }
 
+// y += every row that gather gives. gather(rows, factors) fills a group with the next rows and returns how
+// many there are, less than kGroupRows at the end.
+template <class Codec, class Gather>
+HWY_INLINE void AddGroups(const Gather& gather, int64_t count, float* HWY_RESTRICT y) {
+  const uint8_t* rows[2][kGroupRows] = {};
+  float factors[2][kGroupRows];
+  int now = 0;
+  int found = gather(rows[now], factors[now]);
+  while (found == kGroupRows) {
+    const int after = gather(rows[1 - now], factors[1 - now]);
+    for (int r = after; r < kGroupRows; ++r) rows[1 - now][r] = rows[now][r];  // nothing to prefetch
+    AddRowsOnce<Codec, kGroupRows>(rows[now], rows[1 - now], factors[now], count, y);
+    now = 1 - now;
+    found = after;
+  }
+  for (int r = 0; r < found; ++r)
+    AddRowsOnce<Codec, 1>(rows[now] + r, rows[now] + r, factors[now] + r, count, y);
+}
+
 template <class Codec>
 struct OneToken {
   static void Run(const WeightView& w, const float* HWY_RESTRICT h, int64_t column_begin, int64_t column_end,
-                  float* HWY_RESTRICT y) {
-    const int64_t count = column_end - column_begin;
+                  ZeroRows zero_rows, float* HWY_RESTRICT y) {
     const std::byte* first = w.data + column_begin / Codec::kBlockElements * Codec::kBlockBytes;
+    const bool skip = zero_rows == ZeroRows::kSkip;
     int64_t next = 0;
-    // Fills a group with the next active rows and returns how many there are.
     const auto gather = [&](const uint8_t** rows, float* factors) {
       int found = 0;
       for (; next < w.rows && found < kGroupRows; ++next) {
-        if (h[next] == 0.0f) continue;
+        if (skip && h[next] == 0.0f) continue;
         rows[found] = reinterpret_cast<const uint8_t*>(first + next * w.row_stride_bytes);
         factors[found++] = h[next];
       }
       return found;
     };
-    const uint8_t* rows[2][kGroupRows] = {};
-    float factors[2][kGroupRows];
-    int now = 0;
-    int found = gather(rows[now], factors[now]);
-    while (found == kGroupRows) {
-      const int after = gather(rows[1 - now], factors[1 - now]);
-      for (int r = after; r < kGroupRows; ++r) rows[1 - now][r] = rows[now][r];  // nothing to prefetch
-      AddRowsOnce<Codec, kGroupRows>(rows[now], rows[1 - now], factors[now], count, y + column_begin);
-      now = 1 - now;
-      found = after;
-    }
-    for (int r = 0; r < found; ++r)
-      AddRowsOnce<Codec, 1>(rows[now] + r, rows[now] + r, factors[now] + r, count, y + column_begin);
+    AddGroups<Codec>(gather, column_end - column_begin, y + column_begin);
+  }
+};
+
+template <class Codec>
+struct AddListedRows {
+  static void Run(const RowList& list, const float* HWY_RESTRICT factors_of_rows, float* HWY_RESTRICT y) {
+    int64_t next = 0;
+    const auto gather = [&](const uint8_t** rows, float* factors) {
+      int found = 0;
+      for (; next < list.size() && found < kGroupRows; ++next, ++found) {
+        rows[found] = reinterpret_cast<const uint8_t*>(list.row_data(next));
+        factors[found] = factors_of_rows[next];
+      }
+      return found;
+    };
+    AddGroups<Codec>(gather, list.w.cols, y);
   }
 };
 
@@ -145,18 +167,23 @@ bool AnyTokenNeeds(MatrixView<const float> h, int64_t row) {
   return false;
 }
 
-void Batch(const WeightView& w, MatrixView<const float> h, int64_t column_begin, int64_t column_end,
-           MatrixView<float> y) {
+// y(t, c) += h(t, i) * row i for the rows that some token needs, and their number. row_data(i): the row's
+// start.
+template <class RowData>
+int64_t Batch(ElementType type, int64_t n_rows, const RowData& row_data, MatrixView<const float> h,
+              int64_t column_begin, int64_t column_end, MatrixView<float> y) {
   alignas(64) float decoded[kBatchRows * kChunkColumns];
-  for (int64_t row = 0; row < w.rows;) {
+  int64_t read = 0;
+  for (int64_t row = 0; row < n_rows;) {
     int64_t active[kBatchRows];
     int n_active = 0;
-    for (; row < w.rows && n_active < kBatchRows; ++row)
+    for (; row < n_rows && n_active < kBatchRows; ++row)
       if (AnyTokenNeeds(h, row)) active[n_active++] = row;
+    read += n_active;
     for (int64_t column = column_begin; column < column_end; column += kChunkColumns) {
       const int64_t count = HWY_MIN(kChunkColumns, column_end - column);
       for (int r = 0; r < n_active; ++r)
-        DecodeColumns(w.type, w.row_data(active[r]), column, count, decoded + r * kChunkColumns);
+        DecodeColumns(type, row_data(active[r]), column, count, decoded + r * kChunkColumns);
       for (int64_t t = 0; t < h.rows; ++t) {
         const float* needed[kBatchRows];
         float factors[kBatchRows];
@@ -171,19 +198,30 @@ void Batch(const WeightView& w, MatrixView<const float> h, int64_t column_begin,
       }
     }
   }
+  return read;
 }
 
 }  // namespace
 
 void AccumulateRows(const WeightView& w, MatrixView<const float> h, int64_t column_begin, int64_t column_end,
-                    MatrixView<float> y) {
+                    ZeroRows zero_rows, MatrixView<float> y) {
   HWY_DASSERT(w.rows == h.cols && w.cols == y.cols && h.rows == y.rows);
   HWY_DASSERT(column_begin % 256 == 0 && (column_end % 256 == 0 || column_end == w.cols));
   if (h.rows == 1) {
-    SelectByType<OneToken>(w.type)(w, h.data, column_begin, column_end, y.data);
+    SelectByType<OneToken>(w.type)(w, h.data, column_begin, column_end, zero_rows, y.data);
   } else {
-    Batch(w, h, column_begin, column_end, y);
+    const auto row_data = [&w](int64_t i) { return w.row_data(i); };
+    Batch(w.type, w.rows, row_data, h, column_begin, column_end, y);
   }
+}
+
+void AddListed(const RowList& list, const float* factors, float* y) {
+  SelectByType<AddListedRows>(list.w.type)(list, factors, y);
+}
+
+int64_t AddListedBatch(const RowList& list, MatrixView<const float> h, MatrixView<float> y) {
+  const auto row_data = [&list](int64_t i) { return list.row_data(i); };
+  return Batch(list.w.type, list.size(), row_data, h, 0, list.w.cols, y);
 }
 
 }  // namespace HWY_NAMESPACE

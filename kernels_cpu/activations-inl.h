@@ -36,6 +36,9 @@ struct SiluFunction {
   }
 };
 
+// Where a neuron's activation is not zero; NaN is not. (Highway's Ne is false for NaN on some targets.)
+HWY_INLINE hn::Mask<F32Tag> Fires(F32 activation) { return hn::Not(hn::Eq(activation, hn::Zero(F32Tag()))); }
+
 // Calls body with the vector function of `activation`.
 template <class Body>
 HWY_INLINE void WithActivation(ActivationFunction activation, const Body& body) {

@@ -43,6 +43,13 @@ struct GatedFunction {
   }
 };
 
+// activation(gate), of neurons that have no up row.
+template <class Activate>
+struct UngatedFunction {
+  Activate activate;
+  HWY_INLINE F32 operator()(F32 gate, F32) const { return activate(gate); }
+};
+
 struct ScaleFunction {
   F32 scale;
   HWY_INLINE F32 operator()(F32 x, F32 weight) const { return hn::Mul(hn::Mul(x, scale), weight); }
@@ -134,6 +141,14 @@ void GatedActivation(ActivationFunction activation, std::span<const float> gate,
   const auto count = static_cast<int64_t>(hidden.size());
   WithActivation(activation, [&]<class Activate>(const Activate& activate) HWY_ATTR {
     MapPairs(gate.data(), up.data(), count, hidden.data(), GatedFunction<Activate>{activate});
+  });
+}
+
+void Activate(ActivationFunction activation, std::span<const float> gate, std::span<float> hidden) {
+  HWY_DASSERT(gate.size() == hidden.size());
+  const auto count = static_cast<int64_t>(hidden.size());
+  WithActivation(activation, [&]<class Function>(const Function& activate) HWY_ATTR {
+    MapPairs(gate.data(), gate.data(), count, hidden.data(), UngatedFunction<Function>{activate});
   });
 }
 

@@ -36,6 +36,22 @@ struct AttentionArgs {
   float scale = 1.0f;          // multiplies q.k; usually 1/sqrt(d_head)
 };
 
+// A feed-forward block over the candidates of a table (sparse_ffn.h says what is read).
+struct SparseFfnArgs {
+  BundleView bundles;  // gated or not
+  ActivationFunction activation = Activation::kRelu;
+  MatrixView<const float> x;  // (n_tokens, d_model), n_tokens <= kMostSparseTokens
+  NeuronSelection candidates;
+  MatrixView<float> y;         // (n_tokens, d_model)
+  std::span<TokenMask> fired;  // (candidates.rows.size()): the tokens for which each candidate was active
+};
+
+// What becomes of a row whose factor is zero.
+enum class ZeroRows {
+  kSkip,  // it is not touched
+  kRead,  // it is read and its zeros are added: what a dense product costs
+};
+
 struct KernelTable {
   std::string_view isa;  // "scalar", "sse4", "avx2", "avx512", "neon"
 
@@ -47,9 +63,12 @@ struct KernelTable {
 
   // y(t, c) += sum_i h(t, i) * w(i, c), i ascending, c in [column_begin, column_end), which are multiples of
   // 256 or the width. w: (n_rows, cols), h: (n_tokens, n_rows), y: (n_tokens, cols). A zero h(t, i) adds
-  // nothing.
+  // nothing. zero_rows holds for one token; batches skip.
   void (*accumulate_rows)(const WeightView& w, MatrixView<const float> h, int64_t column_begin,
-                          int64_t column_end, MatrixView<float> y);
+                          int64_t column_end, ZeroRows zero_rows, MatrixView<float> y);
+
+  // y += what the candidates contribute, ascending, and fired. One thread's share of SparseFeedForward.
+  NeuronReads (*accumulate_neurons)(const SparseFfnArgs& args);
 
   // out = x / sqrt(mean(x^2) + epsilon) * weight.
   void (*rms_norm)(std::span<const float> x, std::span<const float> weight, float epsilon,
@@ -63,6 +82,9 @@ struct KernelTable {
   // gate or up.
   void (*gated_activation)(ActivationFunction activation, std::span<const float> gate,
                            std::span<const float> up, std::span<float> hidden);
+
+  // hidden[i] = activation(gate[i]); hidden may be gate.
+  void (*activate)(ActivationFunction activation, std::span<const float> gate, std::span<float> hidden);
 
   // For every column c and row t, t ascending, where |activation(gate(t, c))| > threshold: active[c] += 1 and
   // magnitude[c] += that magnitude. threshold >= 0; NaN is never active. gate: (n_tokens, n), the others (n).

@@ -3,7 +3,7 @@
 //
 // The sum of one (row, token) pair is defined without regard to its companions: columns in chunks of
 // kChunkColumns; within a chunk lane l of one vector accumulator takes columns l, l + kLanes, ... in
-// ascending order; then the lanes are summed by a fixed tree; then the chunks in ascending order. Both paths
+// ascending order; then the lanes are summed by a fixed tree; then the chunks in ascending order. All paths
 // below compute exactly this, so a token alone and in a batch get the same bits.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels_cpu/mat_mul.cc"
@@ -12,6 +12,9 @@
 #include "hwy/cache_control.h"
 #include "kernels_cpu/codecs-inl.h"
 #include "kernels_cpu/targets-inl.h"
+
+#include <algorithm>
+#include <bit>
 
 HWY_BEFORE_NAMESPACE();
 namespace thermocline {
@@ -30,13 +33,18 @@ constexpr int64_t kBlockRows = 2 * kTileRows;  // rows decoded at a time; half o
 
 // ---- One token
 
-// sums[r] = row r . x for kRows rows. What lies ahead_bytes further is prefetched: the rows of the next call.
-// The hardware loses several short streams at each change of rows; without this Q4_0 reads a third as fast.
+// sums[r] = row r . x for kRows rows. The rows of the next call, `next`, are prefetched alongside: the
+// hardware loses several short streams at each change of rows; without this Q4_0 reads a third as fast.
 template <class Codec, int kRows>
-HWY_INLINE void DotRows(const uint8_t* const* rows, int64_t ahead_bytes, const float* HWY_RESTRICT x,
-                        int64_t cols, float* sums) {
+HWY_NOINLINE void DotRows(const uint8_t* const* rows, const uint8_t* const* next, const float* HWY_RESTRICT x,
+                          int64_t cols, float* sums) {
   const uint8_t* source[kRows];
-  for (int r = 0; r < kRows; ++r) source[r] = rows[r];
+  const uint8_t* ahead[kRows];
+  for (int r = 0; r < kRows; ++r) {
+    source[r] = rows[r];
+    ahead[r] = next[r];
+  }
+  int64_t offset = 0;  // of the block, in its row
   for (int64_t begin = 0; begin < cols; begin += kChunkColumns) {
     const int64_t count = HWY_MIN(kChunkColumns, cols - begin);
     const float* HWY_RESTRICT input = x + begin;
@@ -46,9 +54,8 @@ HWY_INLINE void DotRows(const uint8_t* const* rows, int64_t ahead_bytes, const f
       typename Codec::Block block[kRows];
       THERMOCLINE_UNROLL(4)
       for (int r = 0; r < kRows; ++r) {
-        block[r] = Codec::Open(source[r]);
-        for (int64_t byte = 0; byte < Codec::kBlockBytes; byte += 64)
-          hwy::Prefetch(source[r] + ahead_bytes + byte);
+        block[r] = Codec::Open(source[r] + offset);
+        for (int64_t byte = 0; byte < Codec::kBlockBytes; byte += 64) hwy::Prefetch(ahead[r] + offset + byte);
       }
       for (int step = 0; step < Codec::kSteps; ++step) {
         THERMOCLINE_UNROLL(4)
@@ -61,13 +68,13 @@ HWY_INLINE void DotRows(const uint8_t* const* rows, int64_t ahead_bytes, const f
         }
         input += Codec::kVectors * kLanes;
       }
-      for (int r = 0; r < kRows; ++r) source[r] += Codec::kBlockBytes;
+      offset += Codec::kBlockBytes;
     }
     if constexpr (Codec::kElementBytes > 0) {
       if (const int64_t tail = count % Codec::kBlockElements; tail > 0) {
         for (int r = 0; r < kRows; ++r) {
           F32 w[Codec::kVectors];
-          DecodeTail<Codec>(source[r], tail, w);
+          DecodeTail<Codec>(source[r] + offset, tail, w);
           for (int64_t k = 0; k * kLanes < tail; ++k) {
             const int64_t left = tail - k * kLanes;
             const F32 in = left >= kLanes ? hn::LoadU(F32Tag(), input + k * kLanes)
@@ -90,11 +97,42 @@ struct OneToken {
     int64_t r = 0;
     for (; r + kTileRows <= w.rows; r += kTileRows) {
       const uint8_t* rows[kTileRows] = {row(r), row(r + 1), row(r + 2), row(r + 3)};
-      DotRows<Codec, kTileRows>(rows, kTileRows * w.row_stride_bytes, x, w.cols, y + r);
+      // Past the last row too: the next piece of the matrix lies there.
+      const uint8_t* next[kTileRows] = {row(r + 4), row(r + 5), row(r + 6), row(r + 7)};
+      DotRows<Codec, kTileRows>(rows, next, x, w.cols, y + r);
     }
     for (; r < w.rows; ++r) {
       const uint8_t* rows[1] = {row(r)};
-      DotRows<Codec, 1>(rows, w.row_stride_bytes, x, w.cols, y + r);
+      const uint8_t* next[1] = {row(r + 1)};
+      DotRows<Codec, 1>(rows, next, x, w.cols, y + r);
+    }
+  }
+};
+
+template <class Codec>
+struct DotListedRows {
+  static void Run(const RowList& list, const RowList& next, const float* HWY_RESTRICT x,
+                  float* HWY_RESTRICT products) {
+    const auto row = [](const RowList& of, int64_t i) {
+      return reinterpret_cast<const uint8_t*>(of.row_data(i));
+    };
+    for (int64_t i = 0; i < list.size(); i += kTileRows) {
+      const int64_t found = HWY_MIN(int64_t{kTileRows}, list.size() - i);
+      const int64_t after = i + found;
+      const uint8_t* rows[kTileRows];
+      const uint8_t* ahead[kTileRows];
+      for (int64_t r = 0; r < kTileRows; ++r) {
+        rows[r] = row(list, i + HWY_MIN(r, found - 1));
+        const int64_t beyond = after + r - list.size();
+        ahead[r] = beyond < 0 ? row(list, after + r) : beyond < next.size() ? row(next, beyond) : rows[r];
+      }
+      if (found == 1) {
+        DotRows<Codec, 1>(rows, ahead, x, list.w.cols, products + i);
+      } else {  // repeats the last row: one chain of sums takes as long as four beside each other
+        float sums[kTileRows];
+        DotRows<Codec, kTileRows>(rows, ahead, x, list.w.cols, sums);
+        for (int64_t r = 0; r < found; ++r) products[i + r] = sums[r];
+      }
     }
   }
 };
@@ -147,6 +185,60 @@ void Tiles(const float* w, MatrixView<const float> x, int64_t column, int64_t co
   }
 }
 
+// y(t, row + r) (+)= the chunk's part for `rows` decoded rows and all tokens.
+void AllTokens(const float* decoded, int64_t rows, MatrixView<const float> x, int64_t column, int64_t count,
+               MatrixView<float> y, int64_t row) {
+  for (int64_t token = 0; token < x.rows; token += kTileTokens) {
+    const int64_t tokens = HWY_MIN(kTileTokens, x.rows - token);
+    const MatrixView<const float> in = x.Rows(token, tokens);
+    const MatrixView<float> out = y.Rows(token, tokens);
+    int64_t r = 0;
+    for (; r + kTileRows <= rows; r += kTileRows)
+      Tiles<kTileRows, kTileTokens>(decoded + r * kChunkColumns, in, column, count, out, row + r, 0);
+    for (; r < rows; ++r)
+      Tiles<1, kTileTokens>(decoded + r * kChunkColumns, in, column, count, out, row + r, 0);
+  }
+}
+
+// out[t] (+)= the chunk's part for one decoded row and kTokens tokens anywhere.
+template <int kTokens>
+HWY_NOINLINE void DotTokens(const float* HWY_RESTRICT w, const float* const* x, int64_t count, bool first,
+                            float* const* out) {
+  F32 sum[4];
+  for (F32& s : sum) s = hn::Zero(F32Tag());
+  int64_t c = 0;
+  for (; c + kLanes <= count; c += kLanes) {
+    const F32 weight = hn::Load(F32Tag(), w + c);
+    THERMOCLINE_UNROLL(4)
+    for (int t = 0; t < kTokens; ++t) sum[t] = hn::MulAdd(weight, hn::LoadU(F32Tag(), x[t] + c), sum[t]);
+  }
+  if (c < count) {
+    const F32 weight = hn::Load(F32Tag(), w + c);
+    for (int t = 0; t < kTokens; ++t) sum[t] = hn::MulAdd(weight, LoadPartial(x[t] + c, count - c), sum[t]);
+  }
+  float chunk[4];
+  SumLanes4(sum[0], sum[1], sum[2], sum[3], chunk);
+  for (int t = 0; t < kTokens; ++t) *out[t] = first ? chunk[t] : *out[t] + chunk[t];
+}
+
+// y(t, row) (+)= the chunk's part for one decoded row and the tokens of the mask.
+void SomeTokens(const float* decoded, uint32_t mask, MatrixView<const float> x, int64_t column, int64_t count,
+                MatrixView<float> y, int64_t row) {
+  using Function = void (*)(const float*, const float* const*, int64_t, bool, float* const*);
+  static constexpr Function kByCount[4] = {DotTokens<1>, DotTokens<2>, DotTokens<3>, DotTokens<4>};
+  while (mask != 0) {
+    const float* inputs[4];
+    float* outputs[4];
+    int tokens = 0;
+    for (; mask != 0 && tokens < 4; mask &= mask - 1, ++tokens) {
+      const int64_t token = std::countr_zero(mask);
+      inputs[tokens] = x.row_data(token) + column;
+      outputs[tokens] = y.row_data(token) + row;
+    }
+    kByCount[tokens - 1](decoded, inputs, count, column == 0, outputs);
+  }
+}
+
 void Batch(const WeightView& w, MatrixView<const float> x, MatrixView<float> y) {
   alignas(64) float decoded[kBlockRows * kChunkColumns];
   for (int64_t row = 0; row < w.rows; row += kBlockRows) {
@@ -155,16 +247,7 @@ void Batch(const WeightView& w, MatrixView<const float> x, MatrixView<float> y) 
       const int64_t count = HWY_MIN(kChunkColumns, w.cols - column);
       for (int64_t r = 0; r < rows; ++r)
         DecodeColumns(w.type, w.row_data(row + r), column, count, decoded + r * kChunkColumns);
-      for (int64_t token = 0; token < x.rows; token += kTileTokens) {
-        const int64_t tokens = HWY_MIN(kTileTokens, x.rows - token);
-        const MatrixView<const float> in = x.Rows(token, tokens);
-        const MatrixView<float> out = y.Rows(token, tokens);
-        int64_t r = 0;
-        for (; r + kTileRows <= rows; r += kTileRows)
-          Tiles<kTileRows, kTileTokens>(decoded + r * kChunkColumns, in, column, count, out, row + r, 0);
-        for (; r < rows; ++r)
-          Tiles<1, kTileTokens>(decoded + r * kChunkColumns, in, column, count, out, row + r, 0);
-      }
+      AllTokens(decoded, rows, x, column, count, y, row);
     }
   }
 }
@@ -177,6 +260,33 @@ void MatMul(const WeightView& w, MatrixView<const float> x, MatrixView<float> y)
     SelectByType<OneToken>(w.type)(w, x.data, y.data);
   } else {
     Batch(w, x, y);
+  }
+}
+
+void DotListed(const RowList& list, const RowList& next, const float* x, float* products) {
+  SelectByType<DotListedRows>(list.w.type)(list, next, x, products);
+}
+
+void DotListedBatch(const RowList& list, std::span<const TokenMask> tokens, MatrixView<const float> x,
+                    MatrixView<float> products) {
+  const WeightView& w = list.w;
+  const auto every = static_cast<TokenMask>((uint32_t{1} << x.rows) - 1);
+  alignas(64) float decoded[kBlockRows * kChunkColumns];
+  for (int64_t row = 0; row < list.size(); row += kBlockRows) {
+    const int64_t rows = HWY_MIN(kBlockRows, list.size() - row);
+    const TokenMask* masks = tokens.data() + row;
+    const bool all = std::all_of(masks, masks + rows, [every](TokenMask mask) { return mask == every; });
+    for (int64_t column = 0; column < w.cols; column += kChunkColumns) {
+      const int64_t count = HWY_MIN(kChunkColumns, w.cols - column);
+      for (int64_t r = 0; r < rows; ++r)
+        DecodeColumns(w.type, list.row_data(row + r), column, count, decoded + r * kChunkColumns);
+      if (all) {
+        AllTokens(decoded, rows, x, column, count, products, row);
+      } else {
+        for (int64_t r = 0; r < rows; ++r)
+          SomeTokens(decoded + r * kChunkColumns, masks[r], x, column, count, products, row + r);
+      }
+    }
   }
 }
 

@@ -3,6 +3,10 @@
 #include "kernels_cpu/parallel.h"
 
 #include <algorithm>
+#include <array>
+#include <numeric>
+
+#include "kernels_cpu/neuron_ranges.h"
 
 namespace thermocline {
 namespace {
@@ -13,7 +17,6 @@ constexpr int64_t kPieceBytes = 256 * 1024;          // weights read
 constexpr int64_t kPieceMultiplyAdds = 1024 * 1024;  // arithmetic on data in cache
 constexpr int64_t kRowAlignment = 8;                 // mat_mul's register tiles stay whole
 constexpr int64_t kTokenBlock = 128;                 // activations of a block stay in the second-level cache
-constexpr int64_t kDownRanges = 32;                  // partial sums of NeuronMajorDown
 constexpr int64_t kDownColumns = 256;                // columns that a batch's piece of NeuronMajorDown owns
 constexpr int64_t kDownTokens = 32;                  // and its most tokens: 32 KiB of sums on the stack
 constexpr int64_t kElementwisePiece = 32 * 1024;     // elements
@@ -26,36 +29,23 @@ int64_t ElementwiseGrain(int64_t row_elements) {
   return std::max<int64_t>(1, kElementwisePiece / std::max<int64_t>(1, row_elements));
 }
 
-// The neurons of range r: fixed by d_ff alone, so that the sums are too.
-struct Range {
-  int64_t begin;
-  int64_t count;
-};
-Range DownRange(int64_t d_ff, int64_t r) {
-  const int64_t per_range = CeilDivide(d_ff, kDownRanges);
-  const int64_t begin = std::min(d_ff, r * per_range);
-  return {begin, std::min(per_range, d_ff - begin)};
-}
-
 // Ranges first, columns last: every range is read once, by one thread.
 void DownOneToken(const CpuContext& context, const WeightView& down, MatrixView<const float> hidden,
-                  std::span<float> partials, MatrixView<float> y) {
+                  std::span<float> partials, ZeroRows zero_rows, MatrixView<float> y) {
   const int64_t d_model = down.cols;
-  const MatrixView<float> sums{partials.data(), kDownRanges, d_model, d_model};
-  context.team->ParallelFor(kDownRanges, 1, [&](int64_t begin, int64_t end) {
+  const MatrixView<float> sums{partials.data(), kNeuronRanges, d_model, d_model};
+  std::array<int64_t, kNeuronRanges> every;
+  std::iota(every.begin(), every.end(), 0);
+  context.team->ParallelFor(kNeuronRanges, 1, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
-      const Range range = DownRange(down.rows, r);
+      const NeuronRange range = RangeOfNeurons(down.rows, r);
       std::ranges::fill(sums.row(r), 0.0f);
       context.kernels->accumulate_rows(down.Rows(range.begin, range.count),
-                                       hidden.Columns(range.begin, range.count), 0, d_model, sums.Rows(r, 1));
+                                       hidden.Columns(range.begin, range.count), 0, d_model, zero_rows,
+                                       sums.Rows(r, 1));
     }
   });
-  context.team->ParallelFor(d_model, kElementwisePiece / kDownRanges, [&](int64_t begin, int64_t end) {
-    const std::span<float> out = y.Columns(begin, end - begin).row(0);
-    std::ranges::copy(sums.Columns(begin, end - begin).row(0), out.begin());
-    for (int64_t r = 1; r < kDownRanges; ++r)
-      context.kernels->add(sums.Columns(begin, end - begin).row(r), out);
-  });
+  SumRanges(context, sums, every, y);
 }
 
 // The same sums for the columns of `down` and all rows of hidden.
@@ -63,18 +53,13 @@ void DownBlock(const KernelTable& kernels, const WeightView& down, MatrixView<co
                MatrixView<float> y) {
   alignas(64) float storage[kDownTokens * kDownColumns];
   const MatrixView<float> sums{storage, hidden.rows, down.cols, down.cols};
-  for (int64_t r = 0; r < kDownRanges; ++r) {
-    const Range range = DownRange(down.rows, r);
+  for (int64_t t = 0; t < hidden.rows; ++t) std::ranges::fill(y.row(t), 0.0f);
+  for (int64_t r = 0; r < kNeuronRanges; ++r) {
+    const NeuronRange range = RangeOfNeurons(down.rows, r);
     std::fill_n(storage, hidden.rows * down.cols, 0.0f);
     kernels.accumulate_rows(down.Rows(range.begin, range.count), hidden.Columns(range.begin, range.count), 0,
-                            down.cols, sums);
-    for (int64_t t = 0; t < hidden.rows; ++t) {
-      if (r == 0) {
-        std::ranges::copy(sums.row(t), y.row_data(t));
-      } else {
-        kernels.add(sums.row(t), y.row(t));
-      }
-    }
+                            down.cols, ZeroRows::kSkip, sums);
+    for (int64_t t = 0; t < hidden.rows; ++t) kernels.add(sums.row(t), y.row(t));
   }
 }
 
@@ -141,15 +126,34 @@ void CountActive(const CpuContext& context, ActivationFunction activation, float
   });
 }
 
-int64_t FfnPartialsSize(int64_t d_model) { return kDownRanges * d_model; }
+void Activate(const CpuContext& context, ActivationFunction activation, MatrixView<const float> gate,
+              MatrixView<float> hidden) {
+  context.team->ParallelFor(hidden.rows, ElementwiseGrain(hidden.cols), [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) context.kernels->activate(activation, gate.row(t), hidden.row(t));
+  });
+}
+
+int64_t FfnPartialsSize(int64_t d_model) { return kNeuronRanges * d_model; }
 
 void NeuronMajorDown(const CpuContext& context, const WeightView& down, MatrixView<const float> hidden,
-                     std::span<float> partials, MatrixView<float> y) {
+                     std::span<float> partials, MatrixView<float> y, ZeroRows zero_rows) {
   if (hidden.rows == 1) {
-    DownOneToken(context, down, hidden, partials, y);
+    DownOneToken(context, down, hidden, partials, zero_rows, y);
   } else {
     DownBatch(context, down, hidden, y);
   }
+}
+
+void DenseFeedForward(const CpuContext& context, const DenseFfnArgs& args) {
+  const BundleView& bundles = args.bundles;
+  MatMul(context, bundles.gate(), args.x, args.gate);
+  if (bundles.gated) {
+    MatMul(context, bundles.up(), args.x, args.up);
+    GatedActivation(context, args.activation, args.gate, args.up, args.gate);
+  } else {
+    Activate(context, args.activation, args.gate, args.gate);
+  }
+  NeuronMajorDown(context, bundles.down(), args.gate, args.partials, args.y, args.zero_rows);
 }
 
 void RmsNorm(const CpuContext& context, MatrixView<const float> x, std::span<const float> weight,

@@ -21,6 +21,10 @@ void MatMul(const CpuContext& context, const WeightView& w, MatrixView<const flo
 void GatedActivation(const CpuContext& context, ActivationFunction activation, MatrixView<const float> gate,
                      MatrixView<const float> up, MatrixView<float> hidden);
 
+// hidden = activation(gate), of neurons that have no up row. All (n_tokens, d_ff).
+void Activate(const CpuContext& context, ActivationFunction activation, MatrixView<const float> gate,
+              MatrixView<float> hidden);
+
 // Adds to active (d_ff) the tokens for which |activation(gate)| > threshold, and to magnitude (d_ff) the sum
 // of those magnitudes, token after token. gate: (n_tokens, d_ff).
 void CountActive(const CpuContext& context, ActivationFunction activation, float threshold,
@@ -28,10 +32,26 @@ void CountActive(const CpuContext& context, ActivationFunction activation, float
 
 // y = hidden * down, down neuron-major: (d_ff, d_model). hidden: (n_tokens, d_ff), y: (n_tokens, d_model).
 // Sums run over fixed ranges of neurons, then over the ranges in order. `partials`: FfnPartialsSize(d_model)
-// floats.
+// floats. zero_rows holds for one token, and changes no bit where weights are finite; batches skip.
 void NeuronMajorDown(const CpuContext& context, const WeightView& down, MatrixView<const float> hidden,
-                     std::span<float> partials, MatrixView<float> y);
+                     std::span<float> partials, MatrixView<float> y, ZeroRows zero_rows = ZeroRows::kSkip);
 int64_t FfnPartialsSize(int64_t d_model);
+
+// A feed-forward block over every neuron of a table.
+struct DenseFfnArgs {
+  BundleView bundles;  // gated or not
+  ActivationFunction activation = Activation::kRelu;
+  MatrixView<const float> x;  // (n_tokens, d_model)
+  MatrixView<float> y;        // (n_tokens, d_model), overwritten
+  MatrixView<float> gate;     // (n_tokens, n_neurons), scratch
+  MatrixView<float> up;       // (n_tokens, n_neurons), scratch; gated only
+  std::span<float> partials;  // FfnPartialsSize(d_model), scratch
+  ZeroRows zero_rows = ZeroRows::kSkip;
+};
+
+// y = sum over the neurons of activation(gate_i . x) * (up_i . x) * down_i: MatMul, GatedActivation,
+// NeuronMajorDown. Ungated: activation(fc1_i . x) * down_i.
+void DenseFeedForward(const CpuContext& context, const DenseFfnArgs& args);
 
 // out row t = RMSNorm(x row t). All (n_tokens, d_model).
 void RmsNorm(const CpuContext& context, MatrixView<const float> x, std::span<const float> weight,

@@ -21,11 +21,6 @@ constexpr int64_t kWordVectors = 64 / kLanes;
 using U64Tag = hn::ScalableTag<uint64_t>;
 constexpr int64_t kWordLanes = hn::MaxLanes(U64Tag());
 
-// The first `count` (1 to kLanes) floats, the other lanes zero.
-HWY_INLINE F32 LoadUpTo(const float* source, int64_t count) {
-  return count == kLanes ? hn::LoadU(F32Tag(), source) : LoadPartial(source, count);
-}
-
 HWY_INLINE uint64_t BitsOf(hn::Mask<F32Tag> mask) {
   uint8_t bytes[8] = {};
   hn::StoreMaskBits(F32Tag(), mask, bytes);

@@ -14,24 +14,16 @@
 #include <span>
 
 #include "core/matrix.h"
-#include "kernels_cpu/neurons.h"
+#include "kernels_cpu/kernel_table.h"
 #include "kernels_cpu/parallel.h"
 
 namespace thermocline {
 
-struct SparseFfnArgs {
-  BundleView bundles;  // gated or not
-  ActivationFunction activation = Activation::kRelu;
-  MatrixView<const float> x;  // (n_tokens, d_model), n_tokens <= kMostSparseTokens
-  NeuronSelection candidates;
-  MatrixView<float> y;         // (n_tokens, d_model), overwritten
-  std::span<TokenMask> fired;  // (candidates.rows.size()): the tokens for which each candidate was active
-};
-
 // Floats of scratch that SparseFeedForward needs for steps of up to n_tokens over tables of up to n_neurons.
 int64_t SparseFfnScratchSize(int64_t n_neurons, int64_t d_model, int64_t n_tokens);
 
-// y = sum over the candidates of activation(gate_i . x) * (up_i . x) * down_i; ungated: activation(fc1_i . x)
+// args.y = sum over the candidates of activation(gate_i . x) * (up_i . x) * down_i; ungated: activation(fc1_i
+// . x)
 // * down_i. Allocates nothing.
 NeuronReads SparseFeedForward(const CpuContext& context, const SparseFfnArgs& args, std::span<float> scratch);
 

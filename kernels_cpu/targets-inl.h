@@ -18,11 +18,13 @@ namespace HWY_NAMESPACE {
 void Dequantize(ElementType type, const std::byte* source, int64_t count, float* target);
 void MatMul(const WeightView& w, MatrixView<const float> x, MatrixView<float> y);
 void AccumulateRows(const WeightView& w, MatrixView<const float> h, int64_t column_begin, int64_t column_end,
-                    MatrixView<float> y);
+                    ZeroRows zero_rows, MatrixView<float> y);
+NeuronReads AccumulateNeurons(const SparseFfnArgs& args);
 void RmsNorm(std::span<const float> x, std::span<const float> weight, float epsilon, std::span<float> out);
 void Rope(std::span<float> head, std::span<const float> cos, std::span<const float> sin, bool half);
 void GatedActivation(ActivationFunction activation, std::span<const float> gate, std::span<const float> up,
                      std::span<float> hidden);
+void Activate(ActivationFunction activation, std::span<const float> gate, std::span<float> hidden);
 void CountActive(ActivationFunction activation, float threshold, MatrixView<const float> gate,
                  std::span<uint64_t> active, std::span<double> magnitude);
 int64_t SelectActive(MatrixView<const float> scores, std::span<const float> thresholds,
@@ -38,6 +40,31 @@ void Attention(const AttentionArgs& args, int64_t token, int64_t head_begin, int
 // Expands columns [begin, begin + count) of a row to `target`, which is aligned to 64 bytes, and zeroes it up
 // to the next multiple of 32. begin is a multiple of the type's block (plain floats: of 32).
 void DecodeColumns(ElementType type, const std::byte* row, int64_t begin, int64_t count, float* target);
+
+// Rows of a weight matrix by their numbers.
+struct RowList {
+  WeightView w;
+  std::span<const uint32_t> rows;
+
+  int64_t size() const { return static_cast<int64_t>(rows.size()); }
+  const std::byte* row_data(int64_t i) const { return w.row_data(rows[static_cast<size_t>(i)]); }
+};
+
+// products[i] = row i of the list . x, with the bits of MatMul. `next`: rows that the caller will read
+// afterwards; the first of them are prefetched.
+void DotListed(const RowList& list, const RowList& next, const float* x, float* products);
+
+// The same for the tokens of x that need each row; products(t, i) of the others stays. tokens: (rows).
+// products: (n_tokens, at least list.size()).
+void DotListedBatch(const RowList& list, std::span<const TokenMask> tokens, MatrixView<const float> x,
+                    MatrixView<float> products);
+
+// y += factors[i] * row i, i ascending, with the bits of AccumulateRows. Every row is read.
+void AddListed(const RowList& list, const float* factors, float* y);
+
+// y(t, :) += h(t, i) * row i, i ascending, where h(t, i) is not zero. Returns how many rows were read.
+// h: (n_tokens, at least list.size()).
+int64_t AddListedBatch(const RowList& list, MatrixView<const float> h, MatrixView<float> y);
 
 }  // namespace HWY_NAMESPACE
 }  // namespace thermocline

@@ -46,6 +46,11 @@ HWY_INLINE F32 LoadPartial(const float* source, int64_t count) {
   return hn::Load(F32Tag(), lanes);
 }
 
+// The first `count` (1 to kLanes) floats, the other lanes zero.
+HWY_INLINE F32 LoadUpTo(const float* source, int64_t count) {
+  return count == kLanes ? hn::LoadU(F32Tag(), source) : LoadPartial(source, count);
+}
+
 HWY_INLINE void StorePartial(F32 vector, float* target, int64_t count) {
   HWY_ALIGN float lanes[kLanes];
   hn::Store(vector, F32Tag(), lanes);

@@ -48,7 +48,7 @@ void AccumulateRows(benchmark::State& state, const KernelTable* kernels, Element
       if (i % period != 0) h.view().row_data(t)[i] = 0.0f;
   FloatMatrix y = FloatMatrix::Random(tokens, cols, 3);
   for (auto _ : state) {
-    kernels->accumulate_rows(w.view(), h.view(), 0, cols, y.view());
+    kernels->accumulate_rows(w.view(), h.view(), 0, cols, ZeroRows::kSkip, y.view());
     benchmark::DoNotOptimize(y.view().data);
   }
   Report(state, w.view(), 1.0 / static_cast<double>(period), tokens);

@@ -53,7 +53,7 @@ TEST_P(AccumulateRowsTest, EqualsTheReferenceOnRaggedShapes) {
           const FloatMatrix h = SparseActivations(tokens, n_rows, period, seed + 1);
           const FloatMatrix start = FloatMatrix::Random(tokens, cols, seed + 2);
           FloatMatrix y = Copy(start);
-          kernels().accumulate_rows(w.view(), h.view(), 0, cols, y.view());
+          kernels().accumulate_rows(w.view(), h.view(), 0, cols, ZeroRows::kSkip, y.view());
           for (int64_t t = 0; t < tokens; ++t) {
             for (int64_t c = 0; c < cols; ++c) {
               const reference::Sum sum =
@@ -74,17 +74,19 @@ TEST_P(AccumulateRowsTest, ColumnRangesAndTokensAloneHaveTheSameBits) {
   const FloatMatrix h = SparseActivations(tokens, n_rows, 2, 2);
   const FloatMatrix start = FloatMatrix::Random(tokens, cols, 3);
   FloatMatrix whole = Copy(start);
-  kernels().accumulate_rows(w.view(), h.view(), 0, cols, whole.view());
+  kernels().accumulate_rows(w.view(), h.view(), 0, cols, ZeroRows::kSkip, whole.view());
   FloatMatrix by_columns = Copy(start);
   for (const auto& [begin, end] : {std::pair{512, 1024}, {0, 256}, {256, 512}})
-    kernels().accumulate_rows(w.view(), h.view(), begin, end, by_columns.view());
+    kernels().accumulate_rows(w.view(), h.view(), begin, end, ZeroRows::kSkip, by_columns.view());
   EXPECT_TRUE(reference::SameBits(by_columns.view(), whole.view()));
   FloatMatrix alone = Copy(start);
   for (int64_t t = 0; t < tokens; ++t)
-    kernels().accumulate_rows(w.view(), h.view().Rows(t, 1), 0, cols, alone.view().Rows(t, 1));
+    kernels().accumulate_rows(w.view(), h.view().Rows(t, 1), 0, cols, ZeroRows::kSkip,
+                              alone.view().Rows(t, 1));
   EXPECT_TRUE(reference::SameBits(alone.view(), whole.view()));
   FloatMatrix one_range = Copy(start);
-  kernels().accumulate_rows(w.view(), h.view().Rows(0, 1), 256, 512, one_range.view().Rows(0, 1));
+  kernels().accumulate_rows(w.view(), h.view().Rows(0, 1), 256, 512, ZeroRows::kSkip,
+                            one_range.view().Rows(0, 1));
   EXPECT_TRUE(reference::SameBits(one_range.view().Rows(0, 1).Columns(256, 256),
                                   whole.view().Rows(0, 1).Columns(256, 256)));
   EXPECT_TRUE(reference::SameBits(one_range.view().Columns(512, 512).Rows(0, 1),
@@ -110,10 +112,27 @@ TEST_P(AccumulateRowsTest, SilentRowsAreNotRead) {
         if (!active(r)) h.view().row_data(t)[r] = 0.0f;
     FloatMatrix expected = FloatMatrix::Random(tokens, cols, 3);
     FloatMatrix y = Copy(expected);
-    kernels().accumulate_rows(w.view(), h.view(), 0, cols, expected.view());
-    kernels().accumulate_rows(poisoned, h.view(), 0, cols, y.view());
+    kernels().accumulate_rows(w.view(), h.view(), 0, cols, ZeroRows::kSkip, expected.view());
+    kernels().accumulate_rows(poisoned, h.view(), 0, cols, ZeroRows::kSkip, y.view());
     EXPECT_TRUE(reference::SameBits(y.view(), expected.view())) << tokens;
   }
+}
+
+TEST_P(AccumulateRowsTest, ZeroRowsThatAreReadAddNothing) {
+  const int64_t cols = 512, n_rows = 21;
+  const RandomWeights w(type().type, n_rows, cols, 1);
+  const FloatMatrix h = SparseActivations(1, n_rows, 3, 2);
+  FloatMatrix skipped = FloatMatrix::Random(1, cols, 3);
+  FloatMatrix read = Copy(skipped);
+  kernels().accumulate_rows(w.view(), h.view(), 0, cols, ZeroRows::kSkip, skipped.view());
+  kernels().accumulate_rows(w.view(), h.view(), 0, cols, ZeroRows::kRead, read.view());
+  EXPECT_TRUE(reference::SameBits(read.view(), skipped.view()));
+  // That they are read at all shows where they hold NaN.
+  const std::vector<std::byte> poison(static_cast<size_t>(w.view().row_stride_bytes), std::byte{0xFF});
+  const float zero = 0.0f;
+  kernels().accumulate_rows({poison.data(), type().type, 1, cols, w.view().row_stride_bytes},
+                            {&zero, 1, 1, 1}, 0, cols, ZeroRows::kRead, read.view());
+  for (const float value : read.view().row(0)) ASSERT_TRUE(std::isnan(value));
 }
 
 TEST_P(AccumulateRowsTest, ARowThatOnlyOneTokenNeedsLeavesTheOthersAlone) {
@@ -126,7 +145,7 @@ TEST_P(AccumulateRowsTest, ARowThatOnlyOneTokenNeedsLeavesTheOthersAlone) {
   h.view().row(1)[0] = h.view().row(1)[1] = 0.0f;
   FloatMatrix y = FloatMatrix::Random(2, cols, 3);
   const FloatMatrix before = Copy(y);
-  kernels().accumulate_rows(poisoned, h.view(), 0, cols, y.view());
+  kernels().accumulate_rows(poisoned, h.view(), 0, cols, ZeroRows::kSkip, y.view());
   EXPECT_TRUE(reference::SameBits(y.view().Rows(1, 1), before.view().Rows(1, 1)));
   EXPECT_FALSE(reference::SameBits(y.view().Rows(0, 1), before.view().Rows(0, 1)));
 }

@@ -27,6 +27,8 @@ TEST(KernelTable, EveryAvailableSetHasItsOwnCompleteTable) {
     EXPECT_EQ((*kernels)->isa, isa);
     EXPECT_NE((*kernels)->dequantize, nullptr);
     EXPECT_NE((*kernels)->accumulate_rows, nullptr);
+    EXPECT_NE((*kernels)->accumulate_neurons, nullptr);
+    EXPECT_NE((*kernels)->activate, nullptr);
     EXPECT_NE((*kernels)->rms_norm, nullptr);
     EXPECT_NE((*kernels)->rope, nullptr);
     EXPECT_NE((*kernels)->gated_activation, nullptr);

@@ -60,6 +60,12 @@ void FillBlock(ElementType type, std::mt19937& random, std::byte* block) {
   }
 }
 
+void FillRow(ElementType type, std::mt19937& random, int64_t cols, std::byte* row) {
+  const int64_t row_bytes = RowBytes(type, cols).value();
+  for (int64_t byte = 0; byte < row_bytes; byte += InfoOf(type).block_bytes)
+    FillBlock(type, random, row + byte);
+}
+
 }  // namespace
 
 RandomWeights::RandomWeights(ElementType type, int64_t rows, int64_t cols, uint32_t seed, int64_t offset,
@@ -69,11 +75,42 @@ RandomWeights::RandomWeights(ElementType type, int64_t rows, int64_t cols, uint3
   storage_ = std::make_unique<std::byte[]>(static_cast<size_t>(offset + stride * (rows - 1) + row_bytes));
   std::mt19937 random(seed);
   std::byte* data = storage_.get() + offset;
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t byte = 0; byte < row_bytes; byte += InfoOf(type).block_bytes)
-      FillBlock(type, random, data + r * stride + byte);
-  }
+  for (int64_t r = 0; r < rows; ++r) FillRow(type, random, cols, data + r * stride);
   view_ = {data, type, rows, cols, stride};
+}
+
+RandomBundles::RandomBundles(const Types& types, bool gated, int64_t n_neurons, int64_t d_model,
+                             uint32_t seed) {
+  constexpr int64_t kGap = 3;
+  const auto row_bytes = [d_model](ElementType type) { return RowBytes(type, d_model).value(); };
+  view_ = {.n_neurons = n_neurons,
+           .d_model = d_model,
+           .gate_type = types.gate,
+           .up_type = types.up,
+           .down_type = types.down,
+           .gated = gated};
+  view_.up_offset_bytes = row_bytes(types.gate) + kGap;
+  view_.down_offset_bytes = view_.up_offset_bytes + (gated ? row_bytes(types.up) + kGap : 0);
+  const int64_t bundle_bytes = view_.down_offset_bytes + row_bytes(types.down);
+  view_.stride_bytes = bundle_bytes + kGap;
+  storage_ =
+      std::make_unique<std::byte[]>(static_cast<size_t>(view_.stride_bytes * (n_neurons - 1) + bundle_bytes));
+  view_.data = storage_.get();
+  std::mt19937 random(seed);
+  for (int64_t i = 0; i < n_neurons; ++i) {
+    FillRow(types.gate, random, d_model, bundle(i));
+    if (gated) FillRow(types.up, random, d_model, bundle(i) + view_.up_offset_bytes);
+    FillRow(types.down, random, d_model, bundle(i) + view_.down_offset_bytes);
+  }
+}
+
+void RandomBundles::PoisonGate(int64_t i) {
+  std::memset(bundle(i), 0xFF, static_cast<size_t>(RowBytes(view_.gate_type, view_.d_model).value()));
+}
+
+void RandomBundles::PoisonUpAndDown(int64_t i) {
+  const int64_t end = view_.down_offset_bytes + RowBytes(view_.down_type, view_.d_model).value();
+  std::memset(bundle(i) + view_.up_offset_bytes, 0xFF, static_cast<size_t>(end - view_.up_offset_bytes));
 }
 
 FloatMatrix::FloatMatrix(int64_t rows, int64_t cols, int64_t gap) : rows_(rows), cols_(cols), gap_(gap) {

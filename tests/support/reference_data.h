@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/matrix.h"
+#include "kernels_cpu/neurons.h"
 
 namespace thermocline::reference {
 
@@ -22,6 +23,30 @@ class RandomWeights {
  private:
   std::unique_ptr<std::byte[]> storage_;
   WeightView view_;
+};
+
+// A table of bundles with random rows, odd bytes between the parts and between the bundles. It ends with its
+// heap block.
+class RandomBundles {
+ public:
+  struct Types {
+    ElementType gate;
+    ElementType up;
+    ElementType down;
+  };
+  RandomBundles(const Types& types, bool gated, int64_t n_neurons, int64_t d_model, uint32_t seed);
+  const BundleView& view() const { return view_; }
+
+  // Overwrites neuron i's gate row, or its up and down rows, with 0xFF bytes: NaN in every type of floats and
+  // in every scale.
+  void PoisonGate(int64_t i);
+  void PoisonUpAndDown(int64_t i);
+
+ private:
+  std::byte* bundle(int64_t i) { return storage_.get() + i * view_.stride_bytes; }
+
+  std::unique_ptr<std::byte[]> storage_;
+  BundleView view_;
 };
 
 // A (rows, cols) matrix of floats, `gap` further elements between rows; the gaps hold NaN.
