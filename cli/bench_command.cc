@@ -1,107 +1,91 @@
-// thermocline bench: decode and prefill speed beside the memory bandwidth measured in the same run.
+// thermocline bench: decode and prefill speed by mode, beside the memory bandwidth measured in the same run.
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <fstream>
 #include <memory>
-#include <nlohmann/json.hpp>
 
+#include "cli/bench_output.h"
 #include "cli/commands.h"
-#include "cli/load_model.h"
-#include "cli/size_format.h"
-#include "core/cpu_info.h"
-#include "core/timer.h"
+#include "core/mapped_file.h"
+#include "model/quantize.h"
 #include "profiler/bandwidth.h"
 #include "scheduler/request.h"
 
 namespace thermocline {
 namespace {
 
+constexpr int64_t kTextLimitBytes = int64_t{1} << 30;
+
 struct Flags {
   ModelFlags model;
-  std::vector<std::string> modes = {"dense"};
+  ExecutionFlags execution;
+  std::vector<std::string> modes;  // empty: all that the model and its profile have
+  std::string quality = "balanced";
+  std::string text;  // empty: made-up tokens
   int64_t prompt_tokens = 128;
   int64_t decode_tokens = 64;
   int repetitions = 5;
+  bool crossover = false;
   std::string json_path;
 };
 
-struct Measurement {
-  Samples prefill_tokens_per_second;
-  Samples decode_tokens_per_second;
-  double time_to_first_token_ms = 0;  // median
-  int64_t bytes_per_token = 0;        // weights and, at the middle of the decoded stretch, keys and values
-};
+// Ascending in what a runner needs: one of a mode has those before it too.
+constexpr NeuronMode kModes[] = {NeuronMode::kDense, NeuronMode::kExact, NeuronMode::kPredicted};
 
-// The same tokens every time: speed does not depend on which they are in dense mode.
-std::vector<TokenId> BenchPrompt(int64_t count, int64_t n_vocab) {
+// Dense, of which the others are measured as multiples, and what was asked for.
+absl::StatusOr<std::vector<NeuronMode>> ParseModes(const std::vector<std::string>& names) {
+  std::vector<NeuronMode> modes;
+  for (const NeuronMode mode : kModes) {
+    const bool asked_for = std::ranges::find(names, NameOf(mode)) != names.end();
+    if (mode == NeuronMode::kDense || asked_for) modes.push_back(mode);
+  }
+  for (const std::string& name : names) {
+    if (std::ranges::none_of(kModes, [&](NeuronMode mode) { return NameOf(mode) == name; }))
+      return FieldError("--modes", fmt::format("'{}' is unknown; known are dense, exact, predicted", name));
+  }
+  return modes;
+}
+
+absl::Status CheckAtLeastOne(std::string_view flag, int64_t value) {
+  if (value < 1) return FieldError(flag, fmt::format("is {}, at least 1 is needed", value));
+  return absl::OkStatus();
+}
+
+// From the text, or the same made-up tokens every time.
+absl::StatusOr<std::vector<TokenId>> BenchPrompt(const Flags& flags, const LoadedModel& model) {
   std::vector<TokenId> tokens;
-  for (int64_t i = 0; i < count; ++i) tokens.push_back(static_cast<TokenId>((1 + i * 7919) % n_vocab));
+  const auto count = static_cast<size_t>(flags.prompt_tokens);
+  if (flags.text.empty()) {
+    for (size_t i = 0; i < count; ++i)
+      tokens.push_back(static_cast<TokenId>((1 + i * 7919) % static_cast<size_t>(model.runner->n_vocab())));
+    return tokens;
+  }
+  TC_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(flags.text, kTextLimitBytes));
+  TC_ASSIGN_OR_RETURN(tokens, model.checkpoint.tokenizer->Encode(text, {}));
+  if (tokens.size() < count) {
+    return FieldError("--text", fmt::format("{}: {} tokens, --prompt-tokens is {}", flags.text, tokens.size(),
+                                            flags.prompt_tokens));
+  }
+  tokens.resize(count);
   return tokens;
 }
 
-absl::StatusOr<Measurement> Measure(const Flags& flags, LoadedModel& model) {
-  Transformer& runner = *model.runner;
-  const std::vector<TokenId> prompt = BenchPrompt(flags.prompt_tokens, runner.n_vocab());
-  std::vector<float> logits(static_cast<size_t>(runner.n_vocab()));
-  Measurement measurement;
-  Samples first_token_ms;
-  for (int repetition = -1; repetition < flags.repetitions;
-       ++repetition) {  // the first, a warm-up, is not counted
-    const Stopwatch prefill;
-    for (int64_t position = 0; position < flags.prompt_tokens; position += runner.max_step_tokens()) {
-      const int64_t count = std::min(runner.max_step_tokens(), flags.prompt_tokens - position);
-      TC_RETURN_IF_ERROR(runner.Forward(
-          {.tokens = std::span(prompt).subspan(static_cast<size_t>(position), static_cast<size_t>(count)),
-           .first_position = position,
-           .kind = StepKind::kPrefill},
-          logits));
-    }
-    const double prefill_seconds = prefill.Seconds();
-    const Stopwatch decode;
-    for (int64_t i = 0; i < flags.decode_tokens; ++i) {
-      const TokenId token = prompt[static_cast<size_t>(i % flags.prompt_tokens)];
-      TC_RETURN_IF_ERROR(
-          runner.Forward({.tokens = {&token, 1}, .first_position = flags.prompt_tokens + i}, logits));
-    }
-    const double decode_seconds = decode.Seconds();
-    if (repetition < 0) continue;
-    measurement.prefill_tokens_per_second.values.push_back(static_cast<double>(flags.prompt_tokens) /
-                                                           prefill_seconds);
-    measurement.decode_tokens_per_second.values.push_back(static_cast<double>(flags.decode_tokens) /
-                                                          decode_seconds);
-    first_token_ms.values.push_back(prefill_seconds * 1e3);
+// Neurons as the model's are laid out; of models without bundles, as they would be.
+SyntheticShape CrossoverShape(const LoadedModel& model) {
+  const ModelConfig& config = model.checkpoint.config;
+  const FeedForward& ffn = model.weights.layers.front().ffn;
+  SyntheticShape shape{.d_model = config.d_model, .d_ff = config.d_ff, .gated = config.gated};
+  if (ffn.layout == FfnLayout::kBundles) {
+    shape.gate_type = ffn.bundles.gate_type;
+    shape.up_type = ffn.bundles.up_type;
+    shape.down_type = ffn.bundles.down_type;
+  } else {
+    const auto of_bundles = [](ElementType type) { return CanQuantize(type) ? type : ElementType::kQ8_0; };
+    shape.gate_type = of_bundles(ffn.gate.type);
+    shape.up_type = of_bundles(ffn.up.type);
+    shape.down_type = of_bundles(ffn.down.type);
   }
-  measurement.time_to_first_token_ms = first_token_ms.median();
-  const int64_t middle = flags.prompt_tokens + flags.decode_tokens / 2;
-  measurement.bytes_per_token =
-      model.weights.bytes_per_token() +
-      model.checkpoint.config.n_layers * KvCache::SizeBytes(model.checkpoint.config, middle);
-  return measurement;
-}
-
-nlohmann::ordered_json ToJson(const Samples& samples) {
-  return {{"median", samples.median()},
-          {"min", samples.min()},
-          {"max", samples.max()},
-          {"samples", samples.values}};
-}
-
-// The type that holds most of the model's bytes.
-std::string MainType(const Checkpoint& checkpoint) {
-  return std::string(NameOf(checkpoint.tensors.TypesByBytes().front()));
-}
-
-absl::Status CheckFlags(const Flags& flags) {
-  for (const std::string& mode : flags.modes) {
-    if (mode != "dense")
-      return FieldError("--modes", fmt::format("'{}' is not available; available is dense", mode));
-  }
-  if (flags.prompt_tokens < 1)
-    return FieldError("--prompt-tokens", fmt::format("is {}, at least 1 is needed", flags.prompt_tokens));
-  if (flags.decode_tokens < 1)
-    return FieldError("--decode-tokens", fmt::format("is {}, at least 1 is needed", flags.decode_tokens));
-  if (flags.repetitions < 1)
-    return FieldError("--repetitions", fmt::format("is {}, at least 1 is needed", flags.repetitions));
-  return absl::OkStatus();
+  return shape;
 }
 
 absl::Status WriteText(const std::string& path, const std::string& text) {
@@ -116,87 +100,86 @@ absl::Status WriteText(const std::string& path, const std::string& text) {
   return absl::OkStatus();
 }
 
-absl::Status Bench(const Flags& flags) {
-  TC_RETURN_IF_ERROR(CheckFlags(flags));
-  TC_ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model, LoadDenseModel(flags.model));
+absl::Status MeasurePeak(const ThreadTeam& team, Samples& gb_per_second) {
+  TC_ASSIGN_OR_RETURN(const Samples measured, MeasureReadBandwidth(team));
+  gb_per_second.values.insert(gb_per_second.values.end(), measured.values.begin(), measured.values.end());
+  return absl::OkStatus();
+}
+
+absl::Status Bench(Flags flags) {
+  TC_RETURN_IF_ERROR(CheckAtLeastOne("--prompt-tokens", flags.prompt_tokens));
+  TC_RETURN_IF_ERROR(CheckAtLeastOne("--decode-tokens", flags.decode_tokens));
+  TC_RETURN_IF_ERROR(CheckAtLeastOne("--repetitions", flags.repetitions));
+  TC_ASSIGN_OR_RETURN(std::vector<NeuronMode> modes, ParseModes(flags.modes));
+  const auto quality = ParseQuality(flags.quality);
+  if (!quality.ok()) return FieldError("--quality", MessageOf(quality.status()));
+  if (*quality == Quality::kExact)
+    return FieldError("--quality",
+                      "is exact, which is a mode of its own; of mode predicted it is balanced or fast");
+  flags.execution.mode = flags.modes.empty() ? "auto" : NameOf(modes.back());
+  TC_ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model, LoadModel(flags.model, flags.execution));
+  Transformer& runner = *model->runner;
+  if (flags.modes.empty()) modes.assign(std::begin(kModes), std::ranges::find(kModes, runner.mode()) + 1);
   const int64_t needed = flags.prompt_tokens + flags.decode_tokens;
-  if (needed > model->runner->context_length()) {
+  if (needed > runner.context_length()) {
     return FieldError("--decode-tokens", fmt::format("prompt and decoded tokens are {}, the context is {}",
-                                                     needed, model->runner->context_length()));
+                                                     needed, runner.context_length()));
   }
+  TC_ASSIGN_OR_RETURN(std::vector<TokenId> prompt, BenchPrompt(flags, *model));
+
+  BenchResult result{.model = model.get(),
+                     .cpu = ReadCpuInfo(),
+                     .prompt_tokens = flags.prompt_tokens,
+                     .decode_tokens = flags.decode_tokens,
+                     .quality = *quality};
+  // The emulated accelerator reads the same memory with a thread of its own.
+  TC_ASSIGN_OR_RETURN(const std::unique_ptr<ThreadTeam> readers,
+                      ThreadTeam::Create(model->team->threads() + (model->emulated() ? 1 : 0)));
   // Before and after, since the machine may be shared: the median of both is the peak.
-  TC_ASSIGN_OR_RETURN(Samples bandwidth, MeasureReadBandwidth(*model->team));
-  TC_ASSIGN_OR_RETURN(const Measurement dense, Measure(flags, *model));
-  TC_ASSIGN_OR_RETURN(const Samples after, MeasureReadBandwidth(*model->team));
-  bandwidth.values.insert(bandwidth.values.end(), after.values.begin(), after.values.end());
-
-  const double decode = dense.decode_tokens_per_second.median();
-  const double gb_per_second = decode * static_cast<double>(dense.bytes_per_token) * 1e-9;
-  const double share = gb_per_second / bandwidth.median();
-  const CpuInfo cpu = ReadCpuInfo();
-  const nlohmann::ordered_json json = {
-      {"version", THERMOCLINE_VERSION},
-      {"hardware",
-       {{"cpu", cpu.model_name},
-        {"isa", model->cpu.kernels->isa},
-        {"threads", model->team->threads()},
-        {"last_level_cache_bytes", cpu.last_level_cache_bytes},
-        {"read_gb_per_second", bandwidth.median()},
-        {"read_gb_per_second_samples", bandwidth.values}}},
-      {"model",
-       {{"file", model->checkpoint.path},
-        {"sha256", model->checkpoint.Sha256()},
-        {"type", MainType(model->checkpoint)}}},
-      {"prompt_tokens", flags.prompt_tokens},
-      {"decode_tokens", flags.decode_tokens},
-      {"modes",
-       {{"dense",
-         {{"decode_tokens_per_second", ToJson(dense.decode_tokens_per_second)},
-          {"prefill_tokens_per_second", ToJson(dense.prefill_tokens_per_second)},
-          {"time_to_first_token_ms", dense.time_to_first_token_ms},
-          {"bytes_per_token", dense.bytes_per_token},
-          {"gb_per_second", gb_per_second},
-          {"share_of_peak", share},
-          {"speedup", 1.0},  // dense is the measure of the other modes
-          {"speedup_bound", 1.0}}}}},
-      {"emulated", false}};
-  if (!flags.json_path.empty())
-    TC_RETURN_IF_ERROR(WriteText(flags.json_path, json.dump(flags.json_path == "-" ? -1 : 1)));
-  if (flags.json_path == "-") return absl::OkStatus();
-
-  fmt::print("{} | {} kernels, {} threads | reads {:.1f} GB/s\n", cpu.model_name, model->cpu.kernels->isa,
-             model->team->threads(), bandwidth.median());
-  fmt::print("{} | {} | {} a token\n\n", model->checkpoint.path, MainType(model->checkpoint),
-             FormatBytes(dense.bytes_per_token));
-  fmt::print("{:8} {:>16} {:>20} {:>10} {:>8} {:>14}\n", "mode", "decode tokens/s", "(min to max)", "GB/s",
-             "of peak", "prefill tok/s");
-  fmt::print("{:8} {:>16.1f} {:>20} {:>10.1f} {:>7.0f}% {:>14.1f}\n", "dense", decode,
-             fmt::format("({:.1f} to {:.1f})", dense.decode_tokens_per_second.min(),
-                         dense.decode_tokens_per_second.max()),
-             gb_per_second, share * 100, dense.prefill_tokens_per_second.median());
-  if (dense.bytes_per_token < cpu.last_level_cache_bytes) {
-    fmt::print(
-        "\nThe weights fit into the last-level cache ({}), so memory bandwidth does not bound this model.\n",
-        FormatBytes(cpu.last_level_cache_bytes));
+  TC_RETURN_IF_ERROR(MeasurePeak(*readers, result.read_gb_per_second));
+  TC_ASSIGN_OR_RETURN(result.figures, MeasureModes(runner, {.modes = std::move(modes),
+                                                            .quality = *quality,
+                                                            .prompt = std::move(prompt),
+                                                            .decode_tokens = flags.decode_tokens,
+                                                            .repetitions = flags.repetitions}));
+  TC_RETURN_IF_ERROR(MeasurePeak(*readers, result.read_gb_per_second));
+  if (flags.crossover) {
+    result.crossover_shape = CrossoverShape(*model);
+    TC_ASSIGN_OR_RETURN(result.crossover, MeasureCrossover(model->cpu, {.shape = result.crossover_shape,
+                                                                        .repetitions = flags.repetitions}));
   }
+  if (!flags.json_path.empty())
+    TC_RETURN_IF_ERROR(WriteText(flags.json_path, BenchJson(result).dump(flags.json_path == "-" ? -1 : 1)));
+  if (flags.json_path != "-") PrintBench(result);
   return absl::OkStatus();
 }
 
 }  // namespace
 
 void AddBenchCommand(CLI::App& program, Command& command) {
-  CLI::App* bench =
-      program.add_subcommand("bench", "Measure decode and prefill beside the machine's memory bandwidth");
+  CLI::App* bench = program.add_subcommand(
+      "bench", "Measure decoding in each mode, and prefill, beside the machine's memory bandwidth");
   auto flags = std::make_shared<Flags>();
   AddModelFlags(*bench, flags->model);
-  bench->add_option("--modes", flags->modes, "comma-separated modes to measure")
-      ->delimiter(',')
+  AddExecutionFlags(*bench, flags->execution);
+  bench->remove_option(bench->get_option("--mode"));
+  bench
+      ->add_option(
+          "--modes", flags->modes,
+          "comma-separated modes to measure beside dense: exact, predicted; all that there are if not given")
+      ->delimiter(',');
+  bench->add_option("--quality", flags->quality, "of mode predicted: balanced or fast")
       ->capture_default_str();
+  bench->add_option("--text", flags->text,
+                    "text file that the prompt is taken from; made-up tokens if not given");
   bench->add_option("--prompt-tokens", flags->prompt_tokens, "tokens of prefill")->capture_default_str();
   bench->add_option("--decode-tokens", flags->decode_tokens, "tokens decoded after it")
       ->capture_default_str();
   bench->add_option("--repetitions", flags->repetitions, "counted repetitions, after one warm-up")
       ->capture_default_str();
+  bench->add_flag(
+      "--crossover", flags->crossover,
+      "time a feed-forward block of the model's shape too, sparse against dense, at 0 to 99 % sparsity");
   bench->add_option("--json", flags->json_path,
                     "write the result, with raw samples, to this file; - is standard output");
   bench->callback([flags, &command] { command.action = [flags] { return Bench(*flags); }; });

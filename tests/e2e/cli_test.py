@@ -115,21 +115,53 @@ class OtherCommands(unittest.TestCase):
             shorter = run_json("eval", DEMO, "--text", text, "--context", "64", "--json")
             self.assertGreater(shorter["perplexity"], answer["perplexity"])
 
+    BENCH = ["bench", DEMO, "--prompt-tokens", 8, "--decode-tokens", 4, "--repetitions", 3]
+
+    def check_spread(self, samples, count):
+        self.assertEqual(len(samples["samples"]), count)
+        self.assertLessEqual(samples["min"], samples["median"])
+        self.assertLessEqual(samples["median"], samples["max"])
+
     def test_bench(self):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "bench.json"
-            table = run("bench", DEMO, "--prompt-tokens", 8, "--decode-tokens", 4, "--repetitions", 3, "--json", path)
+            table = run(*self.BENCH, "--json", path)
             self.assertEqual(table.returncode, 0, table.stderr)
             answer = json.loads(path.read_text())
         self.assertLessEqual({"cpu", "isa", "threads", "read_gb_per_second"}, set(answer["hardware"]))
         self.assertLessEqual({"file", "sha256", "type"}, set(answer["model"]))
-        dense = answer["modes"]["dense"]
-        self.assertLessEqual({"bytes_per_token", "gb_per_second", "share_of_peak", "speedup", "speedup_bound"}, set(dense))
-        for speed in (dense["decode_tokens_per_second"], dense["prefill_tokens_per_second"]):
-            self.assertEqual(len(speed["samples"]), 3)
-            self.assertLessEqual(speed["min"], speed["median"])
-            self.assertLessEqual(speed["median"], speed["max"])
+        self.assertEqual(list(answer["modes"]), ["dense", "exact"])  # of ReLU without predictors
+        for name, mode in answer["modes"].items():
+            self.assertIn(name, table.stdout.decode())
+            self.assertLessEqual({"bytes_per_token", "gb_per_second", "share_of_peak", "speedup", "speedup_bound", "share_of_bound"}, set(mode))
+            self.check_spread(mode["decode_tokens_per_second"], 3)
+            self.check_spread(mode["prefill_tokens_per_second"], 3)
+            self.assertLessEqual(mode["inter_token_ms"]["p50"], mode["inter_token_ms"]["p99"])
+        dense, exact = answer["modes"]["dense"], answer["modes"]["exact"]
+        self.assertEqual((dense["speedup"], dense["speedup_bound"]), (1, 1))
+        # Exact computes every gate, and reads up and down rows only of neurons that fire.
+        self.assertEqual(exact["marked_share"], 1)
+        self.assertTrue(0 < exact["active_share"] < 1, exact)
+        self.assertLess(exact["bytes_per_token"], dense["bytes_per_token"])
+        self.assertAlmostEqual(exact["speedup_bound"], dense["bytes_per_token"] / exact["bytes_per_token"])
+        self.assertAlmostEqual(exact["share_of_bound"], exact["speedup"] / exact["speedup_bound"])
+        self.assertNotIn("overlap_ratio", exact)
         self.assertFalse(answer["emulated"])
+
+    def test_bench_of_one_mode_and_a_text(self):
+        answer = run_json(*self.BENCH, "--modes", "dense", "--text", Path(DEMO) / "valid.txt", "--json", "-")
+        self.assertEqual(list(answer["modes"]), ["dense"])
+        self.assertEqual((answer["prompt_tokens"], answer["decode_tokens"]), (8, 4))
+
+    def test_bench_crossover(self):
+        answer = run_json(*self.BENCH, "--modes", "dense", "--crossover", "--json", "-")
+        crossover = answer["crossover"]
+        rows = crossover["rows"]
+        self.assertEqual([row["sparsity"] for row in rows], [0, 0.05, 0.1, 0.15, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99])
+        self.assertEqual(rows[0]["neurons"], crossover["d_ff"])
+        for row in rows:
+            self.check_spread(row["speedup"], 3)
+            self.assertAlmostEqual(row["speedup_bound"], crossover["d_ff"] / row["neurons"])
 
 
 class Refusals(unittest.TestCase):
@@ -157,6 +189,10 @@ class Refusals(unittest.TestCase):
         self.refused(2, ["--threads", "-1"], "run", DEMO, *prompt, "--threads", "-1")
         self.refused(2, ["--context", "513", "512"], "run", DEMO, *prompt, "--context", "513")
         self.refused(2, ["--modes", "psychic"], "bench", DEMO, "--modes", "psychic")
+        self.refused(2, ["predicted", "predictor.safetensors"], "bench", DEMO, "--modes", "predicted")
+        self.refused(2, ["--quality", "psychic"], "bench", DEMO, "--quality", "psychic")
+        self.refused(2, ["--repetitions", "0"], "bench", DEMO, "--repetitions", "0")
+        self.refused(2, ["--decode-tokens", "528", "512"], "bench", DEMO, "--decode-tokens", "400")
 
     def test_prompts(self):
         self.refused(1, ["prompt", "empty"], "run", DEMO, "--prompt", "")

@@ -20,7 +20,7 @@ class NeuronProbeTest : public testing::Test {
 TEST_F(NeuronProbeTest, EveryMarkedNeuronFiresWithEveryType) {
   // The probe itself checks that each marked neuron fired, so that its down row was read.
   for (const ElementType type :
-       {ElementType::kF32, ElementType::kF16, ElementType::kBF16, ElementType::kQ8_0}) {
+       {ElementType::kF32, ElementType::kF16, ElementType::kBF16, ElementType::kQ8_0, ElementType::kQ4_0}) {
     // 333 neurons: neither a multiple of the tokens nor of any block; several layers.
     const auto samples =
         MeasureNeuronBandwidth(context(), {.shape = {.d_model = 64, .d_ff = 333, .weight_type = type},

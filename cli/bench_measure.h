@@ -1,0 +1,51 @@
+// What `thermocline bench` measures: prefill, and decoding in several modes in turn.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/samples.h"
+#include "core/status.h"
+#include "scheduler/transformer.h"
+
+namespace thermocline {
+
+struct BenchOptions {
+  std::vector<NeuronMode> modes;         // that the runner has; kDense is one of them
+  Quality quality = Quality::kBalanced;  // of kPredicted
+  std::vector<TokenId> prompt;
+  int64_t decode_tokens = 64;
+  int repetitions = 5;  // counted, after one warm-up
+};
+
+struct ModeFigures {
+  NeuronMode mode = NeuronMode::kDense;
+  Samples decode_tokens_per_second;  // of each repetition
+  Samples speedup;                   // of each repetition, against dense in the same one
+  double inter_token_ms_p50 = 0;     // over the tokens of all repetitions
+  double inter_token_ms_p99 = 0;
+  int64_t bytes_per_token = 0;  // as the operators count them: weights, keys and values
+  double speedup_bound = 0;     // dense's bytes_per_token / this mode's
+  double marked_share = 0;      // of the neurons, whose gate was computed
+  double active_share = 0;      // of the neurons; 0 for kDense, which does not look
+  // Zero without accelerators.
+  Samples overlap_ratio;     // of each repetition
+  Samples hand_over_micros;  // the same, mean over its hand-overs
+  double hand_overs_per_token = 0;
+};
+
+struct BenchFigures {
+  // Prefill is dense whatever the mode.
+  Samples prefill_tokens_per_second;
+  Samples first_token_ms;
+  std::vector<ModeFigures> modes;  // as in the options
+};
+
+// A repetition is one prefill, then every mode's decoding from there, so that noise of the machine meets all
+// modes alike; the modes take turns in going first. Every mode decodes the same tokens: the prompt's greedy
+// continuation by the dense model. Positions up to prompt and decode_tokens are to be within the runner's
+// context.
+absl::StatusOr<BenchFigures> MeasureModes(Transformer& runner, const BenchOptions& options);
+
+}  // namespace thermocline

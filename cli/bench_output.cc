@@ -1,0 +1,180 @@
+// JSON and tables.
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/bench_output.h"
+
+#include "cli/size_format.h"
+
+namespace thermocline {
+namespace {
+
+using nlohmann::ordered_json;
+
+ordered_json ToJson(const Samples& samples) {
+  return {{"median", samples.median()},
+          {"min", samples.min()},
+          {"max", samples.max()},
+          {"samples", samples.values}};
+}
+
+// The type that holds most of the model's bytes.
+std::string MainType(const Checkpoint& checkpoint) {
+  return std::string(NameOf(checkpoint.tensors.TypesByBytes().front()));
+}
+
+bool HasAccelerators(const BenchResult& result) { return result.model->runner->devices().size() > 1; }
+
+double GbPerSecond(const ModeFigures& mode) {
+  return mode.decode_tokens_per_second.median() * static_cast<double>(mode.bytes_per_token) * 1e-9;
+}
+
+ordered_json ModeJson(const ModeFigures& mode, const BenchResult& result) {
+  const double speedup = mode.speedup.median();
+  ordered_json json = {
+      {"decode_tokens_per_second", ToJson(mode.decode_tokens_per_second)},
+      {"prefill_tokens_per_second", ToJson(result.figures.prefill_tokens_per_second)},
+      {"time_to_first_token_ms", result.figures.first_token_ms.median()},
+      {"inter_token_ms", {{"p50", mode.inter_token_ms_p50}, {"p99", mode.inter_token_ms_p99}}},
+      {"bytes_per_token", mode.bytes_per_token},
+      {"gb_per_second", GbPerSecond(mode)},
+      {"share_of_peak", GbPerSecond(mode) / result.read_gb_per_second.median()},
+      {"speedup", speedup},
+      {"speedup_samples", mode.speedup.values},
+      {"speedup_bound", mode.speedup_bound},
+      {"share_of_bound", speedup / mode.speedup_bound}};
+  if (mode.mode != NeuronMode::kDense) {
+    json["marked_share"] = mode.marked_share;
+    json["active_share"] = mode.active_share;
+  }
+  if (mode.mode == NeuronMode::kPredicted) json["quality"] = NameOf(result.quality);
+  if (HasAccelerators(result)) {
+    json["overlap_ratio"] = ToJson(mode.overlap_ratio);
+    json["hand_over_us"] = ToJson(mode.hand_over_micros);
+    json["hand_overs_per_token"] = mode.hand_overs_per_token;
+  }
+  return json;
+}
+
+ordered_json CrossoverJson(const SyntheticShape& shape, const Crossover& crossover) {
+  ordered_json rows = ordered_json::array();
+  for (const CrossoverRow& row : crossover.rows) {
+    rows.push_back({{"sparsity", row.sparsity},
+                    {"neurons", row.neurons},
+                    {"dense_us", ToJson(row.dense_micros)},
+                    {"sparse_us", ToJson(row.sparse_micros)},
+                    {"speedup", ToJson(row.speedup)},
+                    {"speedup_bound", row.speedup_bound}});
+  }
+  const auto wins_from = crossover.wins_from();
+  return {{"d_model", shape.d_model},
+          {"d_ff", shape.d_ff},
+          {"gated", shape.gated},
+          {"gate_type", NameOf(shape.gate_type)},
+          {"down_type", NameOf(shape.down_type)},
+          {"sparse_wins_from", wins_from ? ordered_json(*wins_from) : ordered_json(nullptr)},
+          {"rows", std::move(rows)}};
+}
+
+std::string Range(const Samples& samples) {
+  return fmt::format("({:.1f} to {:.1f})", samples.min(), samples.max());
+}
+
+void PrintModes(const BenchResult& result) {
+  fmt::print("{:10}{:>16} {:>20}{:>14}{:>8}{:>9}{:>9}{:>8}{:>10}{:>10}\n", "mode", "decode tokens/s",
+             "(min to max)", "bytes/token", "GB/s", "of peak", "speedup", "bound", "p50 ms", "p99 ms");
+  for (const ModeFigures& mode : result.figures.modes) {
+    fmt::print("{:10}{:>16.1f} {:>20}{:>14}{:>8.1f}{:>8.0f}%{:>8.2f}x{:>7.2f}x{:>10.2f}{:>10.2f}\n",
+               NameOf(mode.mode), mode.decode_tokens_per_second.median(),
+               Range(mode.decode_tokens_per_second), FormatBytes(mode.bytes_per_token), GbPerSecond(mode),
+               100 * GbPerSecond(mode) / result.read_gb_per_second.median(), mode.speedup.median(),
+               mode.speedup_bound, mode.inter_token_ms_p50, mode.inter_token_ms_p99);
+  }
+  fmt::print("\nprefill {:.1f} tokens/s {}, first token after {:.1f} ms (dense in every mode)\n",
+             result.figures.prefill_tokens_per_second.median(),
+             Range(result.figures.prefill_tokens_per_second), result.figures.first_token_ms.median());
+  for (const ModeFigures& mode : result.figures.modes) {
+    if (mode.mode == NeuronMode::kDense) continue;
+    fmt::print(
+        "{}{}: {:.1f}% of the neurons marked, {:.1f}% active; {:.0f}% of the speedup that its bytes allow\n",
+        NameOf(mode.mode),
+        mode.mode == NeuronMode::kPredicted ? fmt::format(" ({})", NameOf(result.quality)) : "",
+        100 * mode.marked_share, 100 * mode.active_share, 100 * mode.speedup.median() / mode.speedup_bound);
+  }
+}
+
+void PrintDevices(const BenchResult& result) {
+  for (const ModeFigures& mode : result.figures.modes) {
+    fmt::print(
+        "{}: CPU and accelerator overlap {:.0f}% of the less busy one's time; {:.0f} hand-overs a token of "
+        "{:.1f} us{}\n",
+        NameOf(mode.mode), 100 * mode.overlap_ratio.median(), mode.hand_overs_per_token,
+        mode.hand_over_micros.median(), result.model->emulated() ? " (emulated)" : "");
+  }
+}
+
+void PrintCrossover(const SyntheticShape& shape, const Crossover& crossover) {
+  fmt::print("\nA feed-forward block of {} neurons of width {}, {} and {}, one token:\n", shape.d_ff,
+             shape.d_model, NameOf(shape.gate_type), NameOf(shape.down_type));
+  fmt::print("{:>8}{:>12}{:>12}{:>10}{:>9}\n", "silent", "dense us", "sparse us", "speedup", "bound");
+  for (const CrossoverRow& row : crossover.rows) {
+    fmt::print("{:>7.0f}%{:>12.1f}{:>12.1f}{:>9.2f}x{:>8.2f}x\n", 100 * row.sparsity,
+               row.dense_micros.median(), row.sparse_micros.median(), row.speedup.median(),
+               row.speedup_bound);
+  }
+  const auto wins_from = crossover.wins_from();
+  fmt::print("{}\n", wins_from ? fmt::format("sparse wins from {:.0f}%", 100 * *wins_from)
+                               : std::string("sparse wins nowhere"));
+}
+
+}  // namespace
+
+ordered_json BenchJson(const BenchResult& result) {
+  const LoadedModel& model = *result.model;
+  ordered_json modes = ordered_json::object();
+  for (const ModeFigures& mode : result.figures.modes)
+    modes[std::string(NameOf(mode.mode))] = ModeJson(mode, result);
+  ordered_json json = {{"version", THERMOCLINE_VERSION},
+                       {"hardware",
+                        {{"cpu", result.cpu.model_name},
+                         {"isa", model.cpu.kernels->isa},
+                         {"threads", model.team->threads()},
+                         {"last_level_cache_bytes", result.cpu.last_level_cache_bytes},
+                         {"read_gb_per_second", result.read_gb_per_second.median()},
+                         {"read_gb_per_second_samples", result.read_gb_per_second.values}}},
+                       {"model",
+                        {{"file", model.checkpoint.path},
+                         {"sha256", model.checkpoint.Sha256()},
+                         {"type", MainType(model.checkpoint)}}},
+                       {"prompt_tokens", result.prompt_tokens},
+                       {"decode_tokens", result.decode_tokens},
+                       {"modes", std::move(modes)},
+                       {"emulated", model.emulated()}};
+  if (HasAccelerators(result)) {
+    ordered_json devices = ordered_json::array();
+    for (const Device* device : model.runner->devices())
+      devices.push_back({{"name", device->name()}, {"used_bytes", device->used_bytes()}});
+    json["devices"] = std::move(devices);
+  }
+  if (result.crossover) json["crossover"] = CrossoverJson(result.crossover_shape, *result.crossover);
+  return json;
+}
+
+void PrintBench(const BenchResult& result) {
+  const LoadedModel& model = *result.model;
+  fmt::print("{} | {} kernels, {} threads | reads {:.1f} GB/s\n", result.cpu.model_name,
+             model.cpu.kernels->isa, model.team->threads(), result.read_gb_per_second.median());
+  fmt::print("{} | {}\n\n", model.checkpoint.path, MainType(model.checkpoint));
+  PrintModes(result);
+  if (HasAccelerators(result)) PrintDevices(result);
+  int64_t most_bytes = 0;
+  for (const ModeFigures& mode : result.figures.modes)
+    most_bytes = std::max(most_bytes, mode.bytes_per_token);
+  if (most_bytes < result.cpu.last_level_cache_bytes) {
+    fmt::print(
+        "\nWhat a token reads fits into the last-level cache ({}), so memory bandwidth does not bound this "
+        "model.\n",
+        FormatBytes(result.cpu.last_level_cache_bytes));
+  }
+  if (result.crossover) PrintCrossover(result.crossover_shape, *result.crossover);
+}
+
+}  // namespace thermocline
