@@ -95,6 +95,7 @@ v1::Plan ToProto(const Plan& plan) {
     to.set_layer(static_cast<int32_t>(l));
     to.set_attention_device(plan.layers[l].attention_device);
     to.set_kv_cache_device(plan.layers[l].kv_cache_device);
+    to.set_predictor_device(plan.layers[l].predictor_device);
     for (const PlanUnit& unit : plan.layers[l].units) {
       v1::PlanUnit& unit_to = *to.add_units();
       unit_to.set_device(unit.device);
@@ -240,9 +241,11 @@ class PlanReader {
       }
       TC_RETURN_IF_ERROR(CheckDevice(field + ".attention_device", from.attention_device()));
       TC_RETURN_IF_ERROR(CheckDevice(field + ".kv_cache_device", from.kv_cache_device()));
+      TC_RETURN_IF_ERROR(CheckDevice(field + ".predictor_device", from.predictor_device()));
       PlanLayer& layer = plan_.layers.emplace_back();
       layer.attention_device = from.attention_device();
       layer.kv_cache_device = from.kv_cache_device();
+      layer.predictor_device = from.predictor_device();
       TC_RETURN_IF_ERROR(ReadUnits(from, field, layer));
     }
     return absl::OkStatus();

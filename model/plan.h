@@ -39,6 +39,7 @@ struct PlanUnit {
 struct PlanLayer {
   int attention_device = 0;
   int kv_cache_device = 0;
+  int predictor_device = 0;  // where there are predictors
   std::vector<PlanUnit> units;  // every neuron in exactly one
 };
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -27,22 +28,6 @@ struct Described {
   std::optional<std::vector<uint64_t>> shape;
   std::optional<std::vector<uint64_t>> offsets;
 };
-
-// Bytes of one element of the types that the format knows; nothing for other names.
-std::optional<uint64_t> ElementBytes(std::string_view type) {
-  struct Known {
-    std::string_view name;
-    uint64_t bytes;
-  };
-  static constexpr Known kKnown[] = {{"F64", 8}, {"I64", 8},  {"U64", 8},     {"C64", 8},     {"F32", 4},
-                                     {"I32", 4}, {"U32", 4},  {"F16", 2},     {"BF16", 2},    {"I16", 2},
-                                     {"U16", 2}, {"BOOL", 1}, {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"F8_E8M0", 1},
-                                     {"I8", 1},  {"U8", 1}};
-  for (const Known& known : kKnown) {
-    if (known.name == type) return known.bytes;
-  }
-  return std::nullopt;
-}
 
 std::optional<ElementType> ReadableType(std::string_view type) {
   if (type == "F32") return ElementType::kF32;
@@ -78,7 +63,10 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   }
 
   bool string(string_t& value) override {
-    if (place_ == Place::kMetadata) return true;
+    if (place_ == Place::kMetadata) {
+      metadata_[field_] = std::move(value);
+      return true;
+    }
     if (place_ != Place::kTensor || field_ != "dtype") return Unexpected("a string");
     tensor().type = std::move(value);
     return true;
@@ -104,6 +92,12 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
       } else if (std::exchange(had_metadata_, true)) {
         return Fail(InvalidArgument("{}: '__metadata__' is given twice, the limit is once", file_));
       }
+    } else if (place_ == Place::kMetadata) {
+      if (metadata_.contains(name)) {
+        return Fail(InvalidArgument("{}: '__metadata__' gives '{}' twice, the limit is once", file_,
+                                    Printable(name)));
+      }
+      field_ = std::move(name);
     } else if (place_ == Place::kTensor) {
       if (name != "dtype" && name != "shape" && name != "data_offsets") {
         return Fail(InvalidArgument("{}: tensor '{}' has the unknown field '{}'", file_,
@@ -125,8 +119,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
           return Fail(InvalidArgument("{}: tensor '{}' lacks {}", file_, Printable(tensor().name), field));
         }
       }
-      field_.clear();
     }
+    field_.clear();
     place_ = place_ == Place::kHeader ? Place::kEnd : Place::kHeader;
     return true;
   }
@@ -149,6 +143,7 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
 
   const absl::Status& error() const { return error_; }
   std::vector<Described>& tensors() { return tensors_; }
+  std::map<std::string, std::string>& metadata() { return metadata_; }
 
  private:
   enum class Place { kStart, kHeader, kMetadata, kTensor, kShape, kOffsets, kEnd };
@@ -180,7 +175,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   Place place_ = Place::kStart;
   bool in_metadata_ = false;  // the last name of the header is __metadata__
   bool had_metadata_ = false;
-  std::string field_;  // of the tensor that is being read
+  std::string field_;  // of the tensor or the metadata that is being read
+  std::map<std::string, std::string> metadata_;
   std::vector<Described> tensors_;
 };
 
@@ -197,7 +193,7 @@ absl::Status CheckTensor(const Described& tensor, uint64_t data_bytes, const std
     return InvalidArgument("{}: tensor '{}': data_offsets [{}, {}], the limit is the {} bytes of tensor data",
                            file, name, begin, end, data_bytes);
   }
-  const std::optional<uint64_t> element_bytes = ElementBytes(*tensor.type);
+  const std::optional<uint64_t> element_bytes = SafetensorsElementBytes(*tensor.type);
   if (!element_bytes) return absl::OkStatus();  // of unknown width: noted as unreadable
   std::optional<uint64_t> size = element_bytes;
   for (size_t i = 0; i < tensor.shape->size(); ++i) {
@@ -243,7 +239,23 @@ absl::Status CheckCover(const std::vector<Described>& tensors, uint64_t data_byt
 
 }  // namespace
 
-absl::Status ParseSafetensors(std::span<const std::byte> bytes, const std::string& file, TensorTable& table) {
+std::optional<uint64_t> SafetensorsElementBytes(std::string_view type) {
+  struct Known {
+    std::string_view name;
+    uint64_t bytes;
+  };
+  static constexpr Known kKnown[] = {{"F64", 8}, {"I64", 8},  {"U64", 8},     {"C64", 8},     {"F32", 4},
+                                     {"I32", 4}, {"U32", 4},  {"F16", 2},     {"BF16", 2},    {"I16", 2},
+                                     {"U16", 2}, {"BOOL", 1}, {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"F8_E8M0", 1},
+                                     {"I8", 1},  {"U8", 1}};
+  for (const Known& known : kKnown) {
+    if (known.name == type) return known.bytes;
+  }
+  return std::nullopt;
+}
+
+absl::StatusOr<SafetensorsContents> ReadSafetensors(std::span<const std::byte> bytes,
+                                                    const std::string& file) {
   uint64_t header_bytes = 0;
   if (bytes.size() < sizeof(header_bytes)) {
     return InvalidArgument("{}: the file ends inside the header's length: {} bytes, the least is 8", file,
@@ -264,18 +276,29 @@ absl::Status ParseSafetensors(std::span<const std::byte> bytes, const std::strin
   const std::span<const std::byte> data = bytes.subspan(sizeof(header_bytes) + header_bytes);
   for (const Described& tensor : reader.tensors()) TC_RETURN_IF_ERROR(CheckTensor(tensor, data.size(), file));
   TC_RETURN_IF_ERROR(CheckCover(reader.tensors(), data.size(), file));
+  SafetensorsContents contents{.metadata = std::move(reader.metadata())};
+  contents.tensors.reserve(reader.tensors().size());
   for (Described& tensor : reader.tensors()) {
-    const std::optional<ElementType> type = ReadableType(*tensor.type);
-    const bool empty = (*tensor.offsets)[0] == (*tensor.offsets)[1];
-    if (!type || empty) {
-      const std::string described = Printable(*tensor.type) + (empty ? " without elements" : "");
+    const uint64_t begin = (*tensor.offsets)[0];
+    contents.tensors.push_back({std::move(tensor.name), *std::move(tensor.type),
+                                std::vector<int64_t>(tensor.shape->begin(), tensor.shape->end()),
+                                data.subspan(begin, (*tensor.offsets)[1] - begin)});
+  }
+  return contents;
+}
+
+absl::Status ParseSafetensors(std::span<const std::byte> bytes, const std::string& file, TensorTable& table) {
+  TC_ASSIGN_OR_RETURN(SafetensorsContents contents, ReadSafetensors(bytes, file));
+  for (SafetensorsTensor& tensor : contents.tensors) {
+    const std::optional<ElementType> type = ReadableType(tensor.type);
+    if (!type || tensor.bytes.empty()) {
+      const std::string described =
+          Printable(tensor.type) + (tensor.bytes.empty() ? " without elements" : "");
       TC_RETURN_IF_ERROR(table.AddUnreadable(tensor.name, described, file));
       continue;
     }
-    const uint64_t begin = (*tensor.offsets)[0];
-    TC_RETURN_IF_ERROR(table.Add({std::move(tensor.name), file, *type,
-                                  std::vector<int64_t>(tensor.shape->begin(), tensor.shape->end()),
-                                  data.subspan(begin, (*tensor.offsets)[1] - begin)}));
+    TC_RETURN_IF_ERROR(
+        table.Add({std::move(tensor.name), file, *type, std::move(tensor.shape), tensor.bytes}));
   }
   return absl::OkStatus();
 }

@@ -37,6 +37,7 @@ Plan MakePlan(const PlacementModel& model, const Tenants& tenants, const LayerCh
   for (int l = 0; l < model.n_layers(); ++l) {
     PlanLayer& layer = plan.layers.emplace_back();
     layer.attention_device = layer.kv_cache_device = tenants.attention_device[l];
+    layer.predictor_device = tenants.predictor_device[l];
     const int64_t hot = choices[l].hot;
     for (int64_t begin = 0; begin < model.n_neurons();) {
       // A group that the border cuts makes two units.

@@ -64,6 +64,7 @@ absl::StatusOr<Tenants> PlaceTenants(const PlacementProblem& problem) {
   Tenants tenants;
   tenants.devices.push_back({.name = "cpu", .kind = DeviceKind::kCpu});
   tenants.attention_device.assign(n_layers, 0);
+  tenants.predictor_device.assign(n_layers, 0);
   const int64_t least_bytes = problem.scratch_bytes + SmallestUnitBytes(problem);
   for (const PlacementDevice& device : problem.accelerators) {
     if (device.budget_bytes < least_bytes) {
@@ -88,7 +89,8 @@ absl::StatusOr<Tenants> PlaceTenants(const PlacementProblem& problem) {
   };
   for (size_t l = 0; l < n_layers; ++l) {
     const int64_t bytes = problem.layers[l].predictor_bytes;
-    tenants.devices[place(some ? homes.Of(l) : 0, bytes)].predictor_bytes += bytes;
+    tenants.predictor_device[l] = place(some ? homes.Of(l) : 0, bytes);
+    tenants.devices[tenants.predictor_device[l]].predictor_bytes += bytes;
   }
   bool fits = some;  // the first layer that does not fit ends the run
   for (size_t l = 0; l < n_layers; ++l) {

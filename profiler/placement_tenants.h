@@ -13,6 +13,7 @@ namespace thermocline {
 struct Tenants {
   std::vector<PlanDevice> devices;    // the CPU first; without neurons
   std::vector<int> attention_device;  // (n_layers), of attention and cache
+  std::vector<int> predictor_device;  // (n_layers)
   std::vector<int64_t> free_bytes;    // (accelerators), what is left for neurons
   bool all_on_accelerators = false;
 };

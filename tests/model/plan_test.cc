@@ -35,7 +35,7 @@ Plan SamplePlan() {
                    .neuron_bytes = 12 * 20},
                   {.name = "host", .kind = DeviceKind::kHost, .budget_bytes = 7}};
   for (int l = 0; l < 12; ++l) {
-    PlanLayer layer{.attention_device = l % 3, .kv_cache_device = 1};
+    PlanLayer layer{.attention_device = l % 3, .kv_cache_device = 1, .predictor_device = 2};
     layer.units = {{.device = 1, .bytes = 20, .probability = 0.5 + l * 0.01, .neurons = {1, 3}},
                    {.device = 0, .bytes = 20, .probability = 0.125, .neurons = {0, 2}}};
     plan.layers.push_back(layer);
@@ -92,6 +92,7 @@ TEST(Plan, ReadsWhatWasWritten) {
   ASSERT_EQ(read->layers.size(), plan.layers.size());
   for (size_t l = 0; l < plan.layers.size(); ++l) {
     EXPECT_EQ(read->layers[l].attention_device, plan.layers[l].attention_device);
+    EXPECT_EQ(read->layers[l].predictor_device, plan.layers[l].predictor_device);
     EXPECT_EQ(read->layers[l].kv_cache_device, plan.layers[l].kv_cache_device);
     ASSERT_EQ(read->layers[l].units.size(), plan.layers[l].units.size());
     for (size_t u = 0; u < plan.layers[l].units.size(); ++u) {
@@ -214,6 +215,9 @@ const Row kRows[] = {
     {"cache_nowhere",
      [](M& m) { m.mutable_layers(3)->set_kv_cache_device(-1); },
      {"layers[3].kv_cache_device is -1", "0"}},
+    {"predictor_nowhere",
+     [](M& m) { m.mutable_layers(3)->set_predictor_device(3); },
+     {"layers[3].predictor_device is 3", "2"}},
     {"unit_nowhere",
      [](M& m) { m.mutable_layers(3)->mutable_units(1)->set_device(7); },
      {"layers[3].units[1].device is 7", "2"}},

@@ -39,6 +39,20 @@ TEST(Safetensors, ReadsWhatWasWritten) {
   ExpectRefusal(table.Matrix("nothing", 0, 4).status(), {kFile, "'nothing'", "F32 without elements"});
 }
 
+TEST(Safetensors, GivesMetadataAndEveryType) {
+  const ExactBytes bytes(SafetensorsBytes(
+      R"({"__metadata__":{"a":"text","b":""},"ids":{"dtype":"I8","shape":[3],"data_offsets":[0,3]}})",
+      "xyz"));
+  const auto contents = ReadSafetensors(bytes.span(), kFile);
+  ASSERT_TRUE(contents.ok()) << contents.status();
+  EXPECT_THAT(contents->metadata, testing::ElementsAre(testing::Pair("a", "text"), testing::Pair("b", "")));
+  ASSERT_EQ(contents->tensors.size(), 1u);
+  EXPECT_EQ(contents->tensors[0].name, "ids");
+  EXPECT_EQ(contents->tensors[0].type, "I8");
+  EXPECT_THAT(contents->tensors[0].shape, testing::ElementsAre(3));
+  EXPECT_EQ(std::memcmp(contents->tensors[0].bytes.data(), "xyz", 3), 0);
+}
+
 TEST(Safetensors, SpacesBehindTheHeaderAreAllowed) {
   EXPECT_TRUE(
       Parse(SafetensorsBytes(R"({"a":{"dtype":"F16","shape":[1],"data_offsets":[0,2]}}   )", "xx")).ok());
@@ -101,6 +115,11 @@ const Row kRows[] = {
      R"({"__metadata__":{},"__metadata__":{}})",
      0,
      {"'__metadata__' is given twice", "limit"},
+     {}},
+    {"metadata_name_twice",
+     R"({"__metadata__":{"a":"1","b":"2","a":"3"}})",
+     0,
+     {"'__metadata__' gives 'a' twice", "limit"},
      {}},
     {"tensor_is_a_number", R"({"a":1})", 0, {"'a'", "a number is not allowed"}, {}},
     {"tensor_is_null", R"({"a":null})", 0, {"'a'", "null is not allowed"}, {}},
