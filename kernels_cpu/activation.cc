@@ -10,6 +10,8 @@ std::string_view NameOf(Activation activation) {
       return "relu";
     case Activation::kSilu:
       return "silu";
+    case Activation::kFatRelu:
+      return "fatrelu";
   }
   TC_CHECK(false);
 }
@@ -17,9 +19,10 @@ std::string_view NameOf(Activation activation) {
 absl::StatusOr<Activation> ParseActivation(std::string_view name) {
   if (name == "relu") return Activation::kRelu;
   if (name == "silu" || name == "swish") return Activation::kSilu;
-  return InvalidArgument("activation '{}' is unknown; known are relu, silu", name);
+  if (name == "fatrelu") return Activation::kFatRelu;
+  return InvalidArgument("activation '{}' is unknown; known are relu, silu, fatrelu", name);
 }
 
-bool HasTrueZeros(Activation activation) { return activation == Activation::kRelu; }
+bool HasTrueZeros(Activation activation) { return activation != Activation::kSilu; }
 
 }  // namespace thermocline

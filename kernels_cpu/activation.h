@@ -9,8 +9,9 @@
 namespace thermocline {
 
 enum class Activation {
-  kRelu,  // max(0, x)
-  kSilu,  // x / (1 + exp(-x))
+  kRelu,     // max(0, x)
+  kSilu,     // x / (1 + exp(-x))
+  kFatRelu,  // x where x >= threshold, else 0 (ReLU with a forced threshold)
 };
 
 // An activation with its parameter.
@@ -26,7 +27,7 @@ struct ActivationFunction {
 
 std::string_view NameOf(Activation activation);
 
-// Hugging Face names ("relu", "silu", "swish"). Unknown names are InvalidArgument.
+// Hugging Face names ("relu", "silu", "swish") and "fatrelu". Unknown names are InvalidArgument.
 absl::StatusOr<Activation> ParseActivation(std::string_view name);
 
 // Whether the function is exactly zero on a range of inputs, so that neurons can be silent.

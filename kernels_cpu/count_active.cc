@@ -47,8 +47,8 @@ struct MagnitudeSums {
 
 // kVectors vectors of neurons, the first at column `column`; `count` of the last vector's lanes are there.
 template <class Activate, int kVectors>
-HWY_INLINE void CountStrip(F32 threshold, MatrixView<const float> gate, int64_t column, int64_t count,
-                           uint64_t* active, double* magnitude) {
+HWY_INLINE void CountStrip(const Activate& activate, F32 threshold, MatrixView<const float> gate,
+                           int64_t column, int64_t count, uint64_t* active, double* magnitude) {
   HWY_ALIGN double sums_in[kVectors * kLanes] = {};
   HWY_ALIGN int32_t counts_out[kVectors * kLanes];
   const int64_t width = (kVectors - 1) * kLanes + count;
@@ -66,7 +66,7 @@ HWY_INLINE void CountStrip(F32 threshold, MatrixView<const float> gate, int64_t 
       // Lanes that are not there are zero, which no activation here makes active.
       const F32 x = k + 1 < kVectors || count == kLanes ? hn::LoadU(F32Tag(), row + k * kLanes)
                                                         : LoadPartial(row + k * kLanes, count);
-      const F32 value = hn::Abs(Activate()(x));
+      const F32 value = hn::Abs(activate(x));
       const auto is_active = hn::Gt(value, threshold);
       // A mask's vector is -1 where it is set.
       counts[k] = hn::Sub(counts[k], hn::BitCast(I32Tag(), hn::VecFromMask(F32Tag(), is_active)));
@@ -82,28 +82,26 @@ HWY_INLINE void CountStrip(F32 threshold, MatrixView<const float> gate, int64_t 
 }
 
 template <class Activate>
-void CountColumns(float threshold, MatrixView<const float> gate, uint64_t* active, double* magnitude) {
+void CountColumns(const Activate& activate, float threshold, MatrixView<const float> gate, uint64_t* active,
+                  double* magnitude) {
   const F32 limit = hn::Set(F32Tag(), threshold);
   constexpr int64_t kStrip = kStripVectors * kLanes;
   int64_t column = 0;
   for (; column + kStrip <= gate.cols; column += kStrip)
-    CountStrip<Activate, kStripVectors>(limit, gate, column, kLanes, active, magnitude);
+    CountStrip<Activate, kStripVectors>(activate, limit, gate, column, kLanes, active, magnitude);
   for (; column < gate.cols; column += kLanes)
-    CountStrip<Activate, 1>(limit, gate, column, HWY_MIN(kLanes, gate.cols - column), active, magnitude);
+    CountStrip<Activate, 1>(activate, limit, gate, column, HWY_MIN(kLanes, gate.cols - column), active,
+                            magnitude);
 }
 
 }  // namespace
 
-void CountActive(Activation activation, float threshold, MatrixView<const float> gate,
+void CountActive(ActivationFunction activation, float threshold, MatrixView<const float> gate,
                  std::span<uint64_t> active, std::span<double> magnitude) {
   TC_CHECK(gate.rows <= kMostRows);
-  switch (activation) {
-    case Activation::kRelu:
-      return CountColumns<ReluFunction>(threshold, gate, active.data(), magnitude.data());
-    case Activation::kSilu:
-      return CountColumns<SiluFunction>(threshold, gate, active.data(), magnitude.data());
-  }
-  TC_CHECK(false);
+  WithActivation(activation, [&](const auto& activate) HWY_ATTR {
+    CountColumns(activate, threshold, gate, active.data(), magnitude.data());
+  });
 }
 
 }  // namespace HWY_NAMESPACE

@@ -33,10 +33,14 @@ struct AddFunction {
   HWY_INLINE F32 operator()(F32 a, F32 b) const { return hn::Add(a, b); }
 };
 
-// activation(gate) * up.
+// activation(gate) * up; a silent neuron is 0 even where up is infinite or NaN.
 template <class Activate>
 struct GatedFunction {
-  HWY_INLINE F32 operator()(F32 gate, F32 up) const { return hn::Mul(Activate()(gate), up); }
+  Activate activate;
+  HWY_INLINE F32 operator()(F32 gate, F32 up) const {
+    const F32 activation = activate(gate);
+    return hn::IfThenElse(hn::Eq(activation, hn::Zero(F32Tag())), activation, hn::Mul(activation, up));
+  }
 };
 
 struct ScaleFunction {
@@ -124,17 +128,13 @@ void Rope(std::span<float> head, std::span<const float> cos, std::span<const flo
   }
 }
 
-void GatedActivation(Activation activation, std::span<const float> gate, std::span<const float> up,
+void GatedActivation(ActivationFunction activation, std::span<const float> gate, std::span<const float> up,
                      std::span<float> hidden) {
   HWY_DASSERT(gate.size() == hidden.size() && up.size() == hidden.size());
   const auto count = static_cast<int64_t>(hidden.size());
-  switch (activation) {
-    case Activation::kRelu:
-      return MapPairs(gate.data(), up.data(), count, hidden.data(), GatedFunction<ReluFunction>());
-    case Activation::kSilu:
-      return MapPairs(gate.data(), up.data(), count, hidden.data(), GatedFunction<SiluFunction>());
-  }
-  TC_CHECK(false);
+  WithActivation(activation, [&]<class Activate>(const Activate& activate) HWY_ATTR {
+    MapPairs(gate.data(), up.data(), count, hidden.data(), GatedFunction<Activate>{activate});
+  });
 }
 
 void Add(std::span<const float> y, std::span<float> x) {

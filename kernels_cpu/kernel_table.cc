@@ -36,6 +36,9 @@ KernelTable MakeTable() {
           .rope = Rope,
           .gated_activation = GatedActivation,
           .count_active = CountActive,
+          .select_active = SelectActive,
+          .pack_signs = PackSigns,
+          .sign_agreement = SignAgreement,
           .add = Add,
           .attention = Attention};
 }

@@ -18,27 +18,9 @@
 #include "core/matrix.h"
 #include "core/status.h"
 #include "kernels_cpu/activation.h"
+#include "kernels_cpu/neurons.h"
 
 namespace thermocline {
-
-// One neuron's rows side by side, for all neurons of a layer: neuron i's bundle starts at data + i *
-// stride_bytes and holds gate_i, up_i, down_i, each d_model elements, at the given offsets. The three parts
-// may differ in type.
-struct BundleView {
-  const std::byte* data = nullptr;
-  int64_t n_neurons = 0;
-  int64_t d_model = 0;
-  int64_t stride_bytes = 0;
-  int64_t up_offset_bytes = 0;
-  int64_t down_offset_bytes = 0;
-  ElementType gate_type = ElementType::kF32;
-  ElementType up_type = ElementType::kF32;
-  ElementType down_type = ElementType::kF32;
-
-  WeightView gate() const { return {data, gate_type, n_neurons, d_model, stride_bytes}; }
-  WeightView up() const { return {data + up_offset_bytes, up_type, n_neurons, d_model, stride_bytes}; }
-  WeightView down() const { return {data + down_offset_bytes, down_type, n_neurons, d_model, stride_bytes}; }
-};
 
 // Causal grouped-query attention of some (token, head) pairs over one sequence's cache of one layer.
 struct AttentionArgs {
@@ -77,14 +59,31 @@ struct KernelTable {
   // 1]), i < n = cos.size(). Elements past 2n stay.
   void (*rope)(std::span<float> head, std::span<const float> cos, std::span<const float> sin, bool half);
 
-  // hidden[i] = activation(gate[i]) * up[i]; hidden may be gate or up.
-  void (*gated_activation)(Activation activation, std::span<const float> gate, std::span<const float> up,
-                           std::span<float> hidden);
+  // hidden[i] = activation(gate[i]) * up[i], and 0 where the activation is 0 whatever up[i] is; hidden may be
+  // gate or up.
+  void (*gated_activation)(ActivationFunction activation, std::span<const float> gate,
+                           std::span<const float> up, std::span<float> hidden);
 
   // For every column c and row t, t ascending, where |activation(gate(t, c))| > threshold: active[c] += 1 and
   // magnitude[c] += that magnitude. threshold >= 0; NaN is never active. gate: (n_tokens, n), the others (n).
-  void (*count_active)(Activation activation, float threshold, MatrixView<const float> gate,
+  void (*count_active)(ActivationFunction activation, float threshold, MatrixView<const float> gate,
                        std::span<uint64_t> active, std::span<double> magnitude);
+
+  // Lists the columns i where scores(t, i) >= thresholds[t] for some token t, ascending, as first_row + i
+  // with the mask of those tokens, and returns how many there are. bits: (n_tokens, BitWords(n)), bit i of
+  // row t says whether token t is one of them, bits past n are 0. scores: (n_tokens <= kMostSparseTokens, n);
+  // rows and tokens: room for n.
+  int64_t (*select_active)(MatrixView<const float> scores, std::span<const float> thresholds,
+                           MatrixView<uint64_t> bits, uint32_t first_row, std::span<uint32_t> rows,
+                           std::span<TokenMask> tokens);
+
+  // Bit c of words (BitWords(row.size())): row[c] < 0. Bits past the row are 0.
+  void (*pack_signs)(std::span<const float> row, std::span<uint64_t> words);
+
+  // scores(t, i) = cols - 2 * (bits in which row i of signs and row t of inputs differ). signs: (n, words),
+  // inputs: (n_tokens, words), scores: (n_tokens, n).
+  void (*sign_agreement)(MatrixView<const uint64_t> signs, MatrixView<const uint64_t> inputs, int64_t cols,
+                         MatrixView<float> scores);
 
   // x += y.
   void (*add)(std::span<const float> y, std::span<float> x);

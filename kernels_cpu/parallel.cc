@@ -122,7 +122,7 @@ void MatMul(const CpuContext& context, const WeightView& w, MatrixView<const flo
   });
 }
 
-void GatedActivation(const CpuContext& context, Activation activation, MatrixView<const float> gate,
+void GatedActivation(const CpuContext& context, ActivationFunction activation, MatrixView<const float> gate,
                      MatrixView<const float> up, MatrixView<float> hidden) {
   context.team->ParallelFor(hidden.rows, ElementwiseGrain(hidden.cols), [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t)
@@ -130,7 +130,7 @@ void GatedActivation(const CpuContext& context, Activation activation, MatrixVie
   });
 }
 
-void CountActive(const CpuContext& context, Activation activation, float threshold,
+void CountActive(const CpuContext& context, ActivationFunction activation, float threshold,
                  MatrixView<const float> gate, std::span<uint64_t> active, std::span<double> magnitude) {
   // Pieces own neurons, so that nothing is shared; whole strips of the kernel but for the last.
   const int64_t strips = CeilDivide(kElementwisePiece / kCountedNeurons, std::max<int64_t>(1, gate.rows));

@@ -18,12 +18,12 @@ struct CpuContext {
 void MatMul(const CpuContext& context, const WeightView& w, MatrixView<const float> x, MatrixView<float> y);
 
 // hidden = activation(gate) * up, element by element. All (n_tokens, d_ff).
-void GatedActivation(const CpuContext& context, Activation activation, MatrixView<const float> gate,
+void GatedActivation(const CpuContext& context, ActivationFunction activation, MatrixView<const float> gate,
                      MatrixView<const float> up, MatrixView<float> hidden);
 
 // Adds to active (d_ff) the tokens for which |activation(gate)| > threshold, and to magnitude (d_ff) the sum
 // of those magnitudes, token after token. gate: (n_tokens, d_ff).
-void CountActive(const CpuContext& context, Activation activation, float threshold,
+void CountActive(const CpuContext& context, ActivationFunction activation, float threshold,
                  MatrixView<const float> gate, std::span<uint64_t> active, std::span<double> magnitude);
 
 // y = hidden * down, down neuron-major: (d_ff, d_model). hidden: (n_tokens, d_ff), y: (n_tokens, d_model).

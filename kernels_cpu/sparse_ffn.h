@@ -14,20 +14,10 @@
 #include <span>
 
 #include "core/matrix.h"
-#include "kernels_cpu/kernel_table.h"
+#include "kernels_cpu/neurons.h"
 #include "kernels_cpu/parallel.h"
 
 namespace thermocline {
-
-// Bit t: token t of the step.
-using TokenMask = uint16_t;
-inline constexpr int64_t kMostSparseTokens = 16;  // of one call
-
-// Rows of a table, ascending, and which tokens need each.
-struct NeuronSelection {
-  std::span<const uint32_t> rows;
-  std::span<const TokenMask> tokens;  // (rows.size()), none of them 0; empty: every token needs every row
-};
 
 struct SparseFfnArgs {
   BundleView bundles;  // gated or not
@@ -38,24 +28,12 @@ struct SparseFfnArgs {
   std::span<TokenMask> fired;  // (candidates.rows.size()): the tokens for which each candidate was active
 };
 
-// Rows that were read, each counted once however many tokens needed it.
-struct NeuronReads {
-  int64_t gate_rows = 0;
-  int64_t up_rows = 0;
-  int64_t down_rows = 0;
-  int64_t Bytes(const BundleView& bundles) const;
-  NeuronReads& operator+=(const NeuronReads& other);
-};
-
 // Floats of scratch that SparseFeedForward needs for steps of up to n_tokens over tables of up to n_neurons.
 int64_t SparseFfnScratchSize(int64_t n_neurons, int64_t d_model, int64_t n_tokens);
 
 // y = sum over the candidates of activation(gate_i . x) * (up_i . x) * down_i; ungated: activation(fc1_i . x)
 // * down_i. Allocates nothing.
 NeuronReads SparseFeedForward(const CpuContext& context, const SparseFfnArgs& args, std::span<float> scratch);
-
-// Words of 64 bits that hold one bit for each of n.
-constexpr int64_t BitWords(int64_t n) { return (n + 63) / 64; }
 
 // Lists the neurons whose score reaches the token's threshold for at least one token, ascending, with the
 // mask of those tokens, and returns how many there are. NaN scores never reach it. scores: (n_tokens <=

@@ -21,10 +21,16 @@ void AccumulateRows(const WeightView& w, MatrixView<const float> h, int64_t colu
                     MatrixView<float> y);
 void RmsNorm(std::span<const float> x, std::span<const float> weight, float epsilon, std::span<float> out);
 void Rope(std::span<float> head, std::span<const float> cos, std::span<const float> sin, bool half);
-void GatedActivation(Activation activation, std::span<const float> gate, std::span<const float> up,
+void GatedActivation(ActivationFunction activation, std::span<const float> gate, std::span<const float> up,
                      std::span<float> hidden);
-void CountActive(Activation activation, float threshold, MatrixView<const float> gate,
+void CountActive(ActivationFunction activation, float threshold, MatrixView<const float> gate,
                  std::span<uint64_t> active, std::span<double> magnitude);
+int64_t SelectActive(MatrixView<const float> scores, std::span<const float> thresholds,
+                     MatrixView<uint64_t> bits, uint32_t first_row, std::span<uint32_t> rows,
+                     std::span<TokenMask> tokens);
+void PackSigns(std::span<const float> row, std::span<uint64_t> words);
+void SignAgreement(MatrixView<const uint64_t> signs, MatrixView<const uint64_t> inputs, int64_t cols,
+                   MatrixView<float> scores);
 void Add(std::span<const float> y, std::span<float> x);
 void Attention(const AttentionArgs& args, int64_t token, int64_t head_begin, int64_t head_end,
                std::span<float> scores);

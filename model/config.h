@@ -31,6 +31,7 @@ struct RopeScaling {
 struct ModelConfig {
   std::string architecture;  // "llama"
   Activation activation = Activation::kSilu;
+  float activation_threshold = 0;  // of activations that have one (FATReLU)
   bool gated = true;
   int64_t n_layers = 0;
   int64_t d_model = 0;
@@ -46,6 +47,8 @@ struct ModelConfig {
   RopePairing rope_pairing = RopePairing::kHalf;
   RopeScaling rope_scaling;
   bool tied_head = false;  // the head is the token embedding
+
+  ActivationFunction activation_function() const { return {activation, activation_threshold}; }
 };
 
 // Checks ranges and divisibility; the message names `file`, the field, its value and the limit.

@@ -143,7 +143,7 @@ class WindowCounter {
 
 ActivationCounter::ActivationCounter(const ModelConfig& config, const CpuContext& context, double threshold)
     : context_(context),
-      activation_(config.activation),
+      activation_(config.activation_function()),
       threshold_(LargestFloatUpTo(threshold)),
       layers_(static_cast<size_t>(config.n_layers)) {
   for (NeuronCounts& layer : layers_) {

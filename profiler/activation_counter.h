@@ -30,7 +30,7 @@ class ActivationCounter final : public FeedForwardObserver {
 
  private:
   const CpuContext context_;
-  const Activation activation_;
+  const ActivationFunction activation_;
   const float threshold_;
   int64_t skipped_tokens_ = 0;
   std::vector<NeuronCounts> layers_;

@@ -148,7 +148,7 @@ void Transformer::FeedForwardBlock(const LayerWeights& layer, int64_t index, int
   MatMul(context_, bundled ? ffn.bundles.gate() : ffn.gate, normed, gate);
   if (observer_ != nullptr) observer_->OnGate(index, normed, gate);
   MatMul(context_, bundled ? ffn.bundles.up() : ffn.up, normed, up);
-  GatedActivation(context_, config_.activation, gate, up, gate);
+  GatedActivation(context_, config_.activation_function(), gate, up, gate);
   if (bundled) {
     NeuronMajorDown(context_, ffn.bundles.down(), gate, scratch_.partials.row(0), update);
   } else {

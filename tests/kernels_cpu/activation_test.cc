@@ -8,7 +8,7 @@ namespace thermocline {
 namespace {
 
 TEST(Activation, NamesRoundTrip) {
-  for (const Activation activation : {Activation::kRelu, Activation::kSilu})
+  for (const Activation activation : {Activation::kRelu, Activation::kSilu, Activation::kFatRelu})
     EXPECT_EQ(*ParseActivation(NameOf(activation)), activation);
   EXPECT_EQ(*ParseActivation("swish"), Activation::kSilu);
 }
@@ -18,8 +18,9 @@ TEST(Activation, UnknownNamesAreRefused) {
   EXPECT_EQ(ParseActivation("").status().code(), absl::StatusCode::kInvalidArgument);
 }
 
-TEST(Activation, OnlyReluHasTrueZeros) {
+TEST(Activation, SiluHasNoTrueZeros) {
   EXPECT_TRUE(HasTrueZeros(Activation::kRelu));
+  EXPECT_TRUE(HasTrueZeros(Activation::kFatRelu));
   EXPECT_FALSE(HasTrueZeros(Activation::kSilu));
 }
 

@@ -27,14 +27,15 @@ Counts Zeros(int64_t width) {
 
 class CountActiveTest : public IsaTest {
  protected:
-  void Count(Activation activation, float threshold, MatrixView<const float> gate, Counts& counts) const {
+  void Count(ActivationFunction activation, float threshold, MatrixView<const float> gate,
+             Counts& counts) const {
     kernels().count_active(activation, threshold, gate, counts.active, counts.magnitude);
   }
 };
 INSTANTIATE_TEST_SUITE_P(All, CountActiveTest, EveryIsa(), IsaName);
 
 // The kernels' own activation, whose exactness elementwise_test.cc judges, one element at a time.
-float Activate(const KernelTable& kernels, Activation activation, float gate) {
+float Activate(const KernelTable& kernels, ActivationFunction activation, float gate) {
   const float one = 1.0f;
   float value = NAN;
   kernels.gated_activation(activation, {&gate, 1}, {&one, 1}, {&value, 1});
@@ -42,7 +43,9 @@ float Activate(const KernelTable& kernels, Activation activation, float gate) {
 }
 
 TEST_P(CountActiveTest, EqualsALoopOverTokens) {
-  for (const Activation activation : {Activation::kRelu, Activation::kSilu}) {
+  for (const ActivationFunction activation :
+       {ActivationFunction(Activation::kRelu), ActivationFunction(Activation::kSilu),
+        ActivationFunction(Activation::kFatRelu, 0.3f)}) {
     for (const float threshold : {0.0f, 0.2f}) {
       for (const int64_t width : {1, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33, 64, 100, 257}) {
         for (const int64_t tokens : {1, 2, 37}) {

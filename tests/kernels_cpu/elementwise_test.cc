@@ -19,6 +19,9 @@ using reference::FloatMatrix;
 const std::vector<int64_t> kLengths = {1,  2,  3,  4,  5,  7,  8,   9,   15,  16,
                                        17, 31, 33, 63, 64, 65, 127, 576, 1001};
 
+const std::vector<ActivationFunction> kActivations = {
+    Activation::kRelu, Activation::kSilu, {Activation::kFatRelu, 0.4f}};
+
 class ElementwiseTest : public IsaTest {};
 INSTANTIATE_TEST_SUITE_P(All, ElementwiseTest, EveryIsa(), IsaName);
 
@@ -81,7 +84,7 @@ TEST_P(ElementwiseTest, RopeEqualsTheReferenceAndLeavesTheRest) {
 }
 
 TEST_P(ElementwiseTest, GatedActivationEqualsTheReference) {
-  for (const Activation activation : {Activation::kRelu, Activation::kSilu}) {
+  for (const ActivationFunction activation : kActivations) {
     for (const int64_t length : kLengths) {
       FloatMatrix gate = FloatMatrix::Random(1, length, 5);
       for (float& value : gate.view().row(0)) value *= 30.0f;
@@ -105,7 +108,7 @@ TEST_P(ElementwiseTest, ActivationsOfExtremesAreFiniteAndNotANumberStaysVisible)
   const std::vector<float> gate = {-1e30f, -500.0f, -105.0f, -89.0f, -0.0f, 0.0f, 89.0f, 500.0f, 1e30f};
   const std::vector<float> up(gate.size(), 1.0f);
   std::vector<float> hidden(gate.size(), NAN);
-  for (const Activation activation : {Activation::kRelu, Activation::kSilu}) {
+  for (const ActivationFunction activation : kActivations) {
     kernels().gated_activation(activation, gate, up, hidden);
     for (size_t i = 0; i < gate.size(); ++i) {
       const double expected = reference::Activate(activation, gate[i]);
@@ -115,6 +118,31 @@ TEST_P(ElementwiseTest, ActivationsOfExtremesAreFiniteAndNotANumberStaysVisible)
     const std::vector<float> bad(9, std::numeric_limits<float>::quiet_NaN());
     kernels().gated_activation(activation, bad, up, hidden);
     for (const float value : hidden) EXPECT_TRUE(std::isnan(value));
+  }
+}
+
+TEST_P(ElementwiseTest, FatReluKeepsWhatReachesTheThreshold) {
+  const float threshold = 0.75f, below = std::nextafter(threshold, 0.0f);
+  const std::vector<float> gate = {threshold, below, 1.0f, 0.0f, -0.0f, -2.0f, 0.1f};
+  const std::vector<float> up(gate.size(), 2.0f);
+  std::vector<float> hidden(gate.size(), NAN);
+  kernels().gated_activation({Activation::kFatRelu, threshold}, gate, up, hidden);
+  EXPECT_EQ(hidden, (std::vector<float>{1.5f, 0.0f, 2.0f, 0.0f, 0.0f, 0.0f, 0.0f}));
+}
+
+TEST_P(ElementwiseTest, ASilentNeuronIsZeroWhateverItsUpProductIs) {
+  const float inf = std::numeric_limits<float>::infinity();
+  for (const float bad : {inf, -inf, NAN}) {
+    const std::vector<float> gate(19, -1.0f), up(19, bad);
+    std::vector<float> hidden(19, NAN);
+    for (const ActivationFunction activation :
+         {ActivationFunction(Activation::kRelu), ActivationFunction(Activation::kFatRelu, 0.5f)}) {
+      kernels().gated_activation(activation, gate, up, hidden);
+      for (const float value : hidden) EXPECT_EQ(value, 0.0f);
+    }
+    const std::vector<float> firing(19, 1.0f);
+    kernels().gated_activation(Activation::kRelu, firing, up, hidden);
+    for (const float value : hidden) EXPECT_FALSE(std::isfinite(value));
   }
 }
 

@@ -31,6 +31,9 @@ TEST(KernelTable, EveryAvailableSetHasItsOwnCompleteTable) {
     EXPECT_NE((*kernels)->rope, nullptr);
     EXPECT_NE((*kernels)->gated_activation, nullptr);
     EXPECT_NE((*kernels)->count_active, nullptr);
+    EXPECT_NE((*kernels)->select_active, nullptr);
+    EXPECT_NE((*kernels)->pack_signs, nullptr);
+    EXPECT_NE((*kernels)->sign_agreement, nullptr);
     EXPECT_NE((*kernels)->add, nullptr);
     EXPECT_NE((*kernels)->attention, nullptr);
     products.insert((*kernels)->mat_mul);

@@ -124,7 +124,7 @@ const Row kRows[] = {
     {"class_and_type_disagree",
      R"({"model_type": "mistral"})",
      {"model_type is 'mistral'", "expected 'llama'"}},
-    {"unknown_activation", R"({"hidden_act": "gelu"})", {"hidden_act", "'gelu'", "known are relu, silu"}},
+    {"unknown_activation", R"({"hidden_act": "gelu"})", {"hidden_act", "'gelu'", "known are relu, silu, fatrelu"}},
     {"activation_is_a_number", R"({"hidden_act": 1})", {"hidden_act must be a string, found number"}},
     {"attention_bias", R"({"attention_bias": true})", {"attention_bias is true", "limit is false"}},
     {"mlp_bias", R"({"mlp_bias": true})", {"mlp_bias is true", "limit is false"}},

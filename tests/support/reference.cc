@@ -160,12 +160,14 @@ std::vector<double> Rope(std::span<const float> head, std::span<const float> cos
   return out;
 }
 
-double Activate(Activation activation, double x) {
-  switch (activation) {
+double Activate(ActivationFunction activation, double x) {
+  switch (activation.kind) {
     case Activation::kRelu:
       return x < 0.0 ? 0.0 : x;
     case Activation::kSilu:
       return x / (1.0 + std::exp(-x));
+    case Activation::kFatRelu:
+      return x < activation.threshold ? 0.0 : x;
   }
   TC_CHECK(false);
 }

@@ -35,7 +35,7 @@ std::vector<double> RmsNorm(std::span<const float> x, std::span<const float> wei
 std::vector<double> Rope(std::span<const float> head, std::span<const float> cos, std::span<const float> sin,
                          bool half);
 
-double Activate(Activation activation, double x);
+double Activate(ActivationFunction activation, double x);
 
 // The output of one query head (d_head) of one token.
 std::vector<double> AttendHead(const AttentionArgs& args, int64_t token, int64_t head);

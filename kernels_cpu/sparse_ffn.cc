@@ -1,0 +1,64 @@
+// Neuron-aware operators over a thread team.
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels_cpu/sparse_ffn.h"
+
+#include <algorithm>
+#include <array>
+
+namespace thermocline {
+namespace {
+
+constexpr int64_t kMostPieces = 32;          // of one selection
+constexpr int64_t kPieceScores = 32 * 1024;  // compared at least, where there are as many
+constexpr int64_t kPieceWords = 32 * 1024;   // of sign bits: a piece's 256 KiB
+
+int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace
+
+int64_t SelectActive(const CpuContext& context, MatrixView<const float> scores,
+                     std::span<const float> thresholds, MatrixView<uint64_t> bits, std::span<uint32_t> rows,
+                     std::span<TokenMask> tokens) {
+  const int64_t n = scores.cols;
+  const int64_t wanted =
+      std::max(CeilDivide(kPieceScores, std::max<int64_t>(1, scores.rows)), CeilDivide(n, kMostPieces));
+  const int64_t piece = CeilDivide(wanted, 64) * 64;  // whole words
+  const int64_t pieces = CeilDivide(n, piece);
+  std::array<int64_t, kMostPieces> listed;
+  // Each piece lists at the place of its first neuron; then the lists are moved together.
+  context.team->ParallelFor(pieces, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p) {
+      const int64_t first = p * piece, count = std::min(piece, n - first);
+      const auto at = static_cast<size_t>(first), room = static_cast<size_t>(count);
+      listed[static_cast<size_t>(p)] = context.kernels->select_active(
+          scores.Columns(first, count), thresholds, bits.Columns(first / 64, BitWords(count)),
+          static_cast<uint32_t>(first), rows.subspan(at, room), tokens.subspan(at, room));
+    }
+  });
+  int64_t total = 0;
+  for (int64_t p = 0; p < pieces; ++p) {
+    const int64_t count = listed[static_cast<size_t>(p)];
+    if (total < p * piece) {
+      std::copy_n(rows.begin() + p * piece, count, rows.begin() + total);
+      std::copy_n(tokens.begin() + p * piece, count, tokens.begin() + total);
+    }
+    total += count;
+  }
+  return total;
+}
+
+void PackSigns(const CpuContext& context, std::span<const float> row, std::span<uint64_t> words) {
+  context.kernels->pack_signs(row, words);
+}
+
+void SignAgreement(const CpuContext& context, MatrixView<const uint64_t> signs,
+                   MatrixView<const uint64_t> inputs, int64_t cols, MatrixView<float> scores) {
+  const int64_t words_of_row = std::max<int64_t>(1, signs.cols * inputs.rows);
+  context.team->ParallelFor(signs.rows, std::max<int64_t>(1, kPieceWords / words_of_row),
+                            [&](int64_t begin, int64_t end) {
+                              context.kernels->sign_agreement(signs.Rows(begin, end - begin), inputs, cols,
+                                                              scores.Columns(begin, end - begin));
+                            });
+}
+
+}  // namespace thermocline
