@@ -159,15 +159,24 @@ absl::StatusOr<Sizes> SizesOf(const SampleOptions& options) {
   return sizes;
 }
 
+float Activate(const ActivationFunction& activation, float x) {
+  switch (activation.kind) {
+    case Activation::kRelu:
+      return std::max(x, 0.0f);
+    case Activation::kSilu:
+      return x / (1.0f + std::exp(-x));
+    case Activation::kFatRelu:
+      return x >= activation.threshold ? x : 0.0f;
+  }
+  TC_CHECK(false);
+}
+
 // Bit i: |activation(gate[i])| > threshold.
 void MarkActive(std::span<const float> gate, const ActivationFunction& activation, float threshold,
                 std::span<uint64_t> bits) {
   std::ranges::fill(bits, 0);
   for (size_t i = 0; i < gate.size(); ++i) {
-    const float g = gate[i];
-    // A rectifier passes what reaches its own threshold unchanged.
-    const bool active = activation.kind == Activation::kSilu ? std::abs(g / (1.0f + std::exp(-g))) > threshold
-                                                             : g >= activation.threshold && g > threshold;
+    const bool active = std::abs(Activate(activation, gate[i])) > threshold;
     bits[i / 64] |= static_cast<uint64_t>(active) << (i % 64);
   }
 }

@@ -3,7 +3,6 @@
 #include "predictor/calibration.h"
 
 #include <algorithm>
-#include <bit>
 #include <utility>
 #include <vector>
 
@@ -25,21 +24,13 @@ QuantizedMatrix QuantizeRows(MatrixView<const float> matrix) {
   return quantized;
 }
 
-// Bit c: row[c] is below zero.
-void SignsOf(std::span<const float> row, std::span<uint64_t> words) {
-  std::ranges::fill(words, 0);
-  for (size_t c = 0; c < row.size(); ++c) words[c / 64] |= static_cast<uint64_t>(row[c] < 0) << (c % 64);
-}
-
 absl::StatusOr<Matrix<uint64_t>> SignsOfRows(const CpuContext& context, const WeightView& gate) {
   TC_ASSIGN_OR_RETURN(Matrix<uint64_t> signs, Matrix<uint64_t>::Create(gate.rows, BitWords(gate.cols)));
-  context.team->ParallelFor(gate.rows, 16, [&](int64_t begin, int64_t end) {
-    std::vector<float> row(static_cast<size_t>(gate.cols));
-    for (int64_t r = begin; r < end; ++r) {
-      context.kernels->dequantize(gate.type, gate.row_data(r), gate.cols, row.data());
-      SignsOf(row, signs.row(r));
-    }
-  });
+  std::vector<float> row(static_cast<size_t>(gate.cols));
+  for (int64_t r = 0; r < gate.rows; ++r) {
+    context.kernels->dequantize(gate.type, gate.row_data(r), gate.cols, row.data());
+    PackSigns(context, row, signs.row(r));
+  }
   return signs;
 }
 
@@ -53,7 +44,7 @@ class Scorer {
     if (predictor.kind == PredictorKind::kSign) {
       TC_ASSIGN_OR_RETURN(scorer.gate_signs_, SignsOfRows(context, gate));
       TC_ASSIGN_OR_RETURN(scorer.input_signs_,
-                          Matrix<uint64_t>::Create(kBlockTokens, scorer.gate_signs_.cols()));
+                          Matrix<uint64_t>::Create(kMostSparseTokens, scorer.gate_signs_.cols()));
     } else {
       TC_ASSIGN_OR_RETURN(scorer.hidden_, Matrix<float>::Create(kBlockTokens, predictor.hidden));
     }
@@ -66,25 +57,19 @@ class Scorer {
                 hidden_.view().Rows(0, x.rows), scores);
       return;
     }
-    for (int64_t t = 0; t < x.rows; ++t) SignsOf(x.row(t), input_signs_.row(t));
-    context.team->ParallelFor(x.rows, 4, [&](int64_t begin, int64_t end) {
-      for (int64_t t = begin; t < end; ++t) {
-        const std::span<const uint64_t> input = input_signs_.row(t);
-        for (int64_t i = 0; i < scores.cols; ++i) {
-          const std::span<const uint64_t> row = gate_signs_.row(i);
-          int64_t differing = 0;
-          for (size_t w = 0; w < row.size(); ++w) differing += std::popcount(row[w] ^ input[w]);
-          scores.row_data(t)[i] = static_cast<float>(x.cols - 2 * differing);
-        }
-      }
-    });
+    for (int64_t first = 0; first < x.rows; first += kMostSparseTokens) {
+      const int64_t count = std::min(kMostSparseTokens, x.rows - first);
+      const MatrixView<uint64_t> inputs = input_signs_.view().Rows(0, count);
+      for (int64_t t = 0; t < count; ++t) PackSigns(context, x.row(first + t), inputs.row(t));
+      SignAgreement(context, gate_signs_.view(), inputs, x.cols, scores.Rows(first, count));
+    }
   }
 
  private:
   const LayerPredictor* predictor_ = nullptr;
   Matrix<float> hidden_;          // (kBlockTokens, hidden)
   Matrix<uint64_t> gate_signs_;   // (d_ff, BitWords(d_model))
-  Matrix<uint64_t> input_signs_;  // (kBlockTokens, BitWords(d_model))
+  Matrix<uint64_t> input_signs_;  // (kMostSparseTokens, BitWords(d_model))
 };
 
 }  // namespace

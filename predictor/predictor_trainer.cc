@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <limits>
 #include <numbers>
 #include <numeric>
 #include <utility>
@@ -61,18 +62,6 @@ float ScaleOf(MatrixView<const uint16_t> x) {
   return root > 0 ? static_cast<float>(root) : 1.0f;
 }
 
-// Tokens for which each neuron was active.
-std::vector<int64_t> CountsOf(MatrixView<const uint64_t> active, int64_t d_ff) {
-  std::vector<int64_t> counts(static_cast<size_t>(d_ff));
-  for (int64_t t = 0; t < active.rows; ++t) {
-    for (int64_t w = 0; w < active.cols; ++w) {
-      for (uint64_t word = active.row_data(t)[w]; word != 0; word &= word - 1)
-        counts[static_cast<size_t>(64 * w + std::countr_zero(word))] += 1;
-    }
-  }
-  return counts;
-}
-
 // b2 starts at each neuron's own odds, so that a predictor of skewed neurons knows the common ones before its
 // first step.
 void Initialise(const FitOptions& options, const LayerSamples& training, Mlp& mlp) {
@@ -84,11 +73,11 @@ void Initialise(const FitOptions& options, const LayerSamples& training, Mlp& ml
     for (float& weight : mlp.w1().row(i)) weight = static_cast<float>(w1_deviation * random.Normal());
   for (int64_t i = 0; i < shape.d_ff; ++i)
     for (float& weight : mlp.w2().row(i)) weight = static_cast<float>(w2_deviation * random.Normal());
-  const std::vector<int64_t> counts = CountsOf(training.active, shape.d_ff);
+  const std::vector<uint64_t> counts = CountActiveNeurons(training.active, shape.d_ff);
   for (size_t i = 0; i < counts.size(); ++i) {
     // Half a token either way keeps the odds of neurons that were always or never active finite.
-    const double odds =
-        (static_cast<double>(counts[i]) + 0.5) / (static_cast<double>(training.tokens() - counts[i]) + 0.5);
+    const double odds = (static_cast<double>(counts[i]) + 0.5) /
+                        (static_cast<double>(static_cast<uint64_t>(training.tokens()) - counts[i]) + 0.5);
     mlp.b2()[i] = static_cast<float>(std::log(options.positive_weight * odds));
   }
 }
@@ -278,6 +267,17 @@ absl::StatusOr<Mlp> FitMlp(const CpuContext& context, int64_t d_ff, const LayerS
   Training run(context, training, held_out, options);
   TC_RETURN_IF_ERROR(run.Allocate({.d_model = training.x.cols, .hidden = options.hidden, .d_ff = d_ff}));
   return run.Run(go_on);
+}
+
+std::vector<uint64_t> CountActiveNeurons(MatrixView<const uint64_t> active, int64_t d_ff) {
+  std::vector<uint64_t> counts(static_cast<size_t>(d_ff));
+  for (int64_t t = 0; t < active.rows; ++t) {
+    for (int64_t w = 0; w < active.cols; ++w) {
+      for (uint64_t word = active.row_data(t)[w]; word != 0; word &= word - 1)
+        counts[static_cast<size_t>(64 * w + std::countr_zero(word))] += 1;
+    }
+  }
+  return counts;
 }
 
 void ExpandBFloat16(std::span<const uint16_t> row, float scale, std::span<float> target) {

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
+#include <vector>
 
 #include "core/status.h"
 #include "kernels_cpu/parallel.h"
@@ -28,6 +30,9 @@ double FlopsOfTokenPass(const MlpShape& shape);
 absl::StatusOr<Mlp> FitMlp(const CpuContext& context, int64_t d_ff, const LayerSamples& training,
                            const LayerSamples& held_out, const FitOptions& options,
                            const std::function<bool(double share_done)>& go_on);
+
+// Tokens for which each of d_ff neurons was active. active: (n_tokens, BitWords(d_ff)).
+std::vector<uint64_t> CountActiveNeurons(MatrixView<const uint64_t> active, int64_t d_ff);
 
 // The row as F32, times scale.
 void ExpandBFloat16(std::span<const uint16_t> row, float scale, std::span<float> target);
