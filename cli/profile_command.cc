@@ -176,7 +176,7 @@ absl::StatusOr<std::optional<PredictorSet>> Predictors(const Flags& flags, const
 }
 
 nlohmann::ordered_json ProfileJson(const ActivationProfile& profile, const Plan& plan,
-                                   const PredictorSet* predictors) {
+                                   const PredictorSet* predictors, int64_t weight_bytes) {
   nlohmann::ordered_json layers = nlohmann::ordered_json::array();
   for (size_t l = 0; l < profile.layers.size(); ++l) {
     const LayerActivations& layer = profile.layers[l];
@@ -195,10 +195,19 @@ nlohmann::ordered_json ProfileJson(const ActivationProfile& profile, const Plan&
          {"predictor", predictors != nullptr ? PredictorJson(predictors->layers[l], predictors->model)
                                              : nlohmann::ordered_json()}});
   }
+  nlohmann::ordered_json summary;
+  if (predictors != nullptr) {
+    const int64_t bytes = PredictorBytes(*predictors);
+    summary = {{"target_recall", predictors->target_recall},
+               {"fast_recall", predictors->fast_recall},
+               {"bytes", bytes},
+               {"share_of_weights", static_cast<double>(bytes) / static_cast<double>(weight_bytes)}};
+  }
   return {{"model_sha256", profile.model_sha256},
           {"tokens", profile.profiled_tokens},
           {"held_out_tokens", profile.held_out_tokens},
           {"layers", layers},
+          {"predictors", summary},
           {"plan", PlanJson(plan)}};
 }
 
@@ -294,10 +303,16 @@ absl::Status Profile(const Flags& flags) {
                     .profile = &profile,
                     .plan = &solved.plan,
                     .hardware = &hardware,
-                    .sweep = std::move(sweep)});
+                    .sweep = std::move(sweep),
+                    .predictors = some_predictors,
+                    .predictor_limit_bytes = TrainingOptionsOf(flags.predictor, PredictorChoice::kAuto,
+                                                               model->checkpoint.total_bytes())
+                                                 .most_bytes,
+                    .neuron_bytes = NeuronBytesOf(model->weights.layers.front().ffn)});
   TC_RETURN_IF_ERROR(ReplaceFile(directory.report(), report));
   if (flags.json) {
-    fmt::print("{}\n", ProfileJson(profile, solved.plan, some_predictors).dump());
+    fmt::print("{}\n",
+               ProfileJson(profile, solved.plan, some_predictors, model->checkpoint.total_bytes()).dump());
   } else {
     PrintProfile(profile, directory);
     if (predictors) PrintPredictors(*predictors);
