@@ -298,6 +298,12 @@ absl::Status Profile(const Flags& flags) {
                       SolveFor(profile, directory.profile(), hardware, flags.planning, some_predictors));
   TC_RETURN_IF_ERROR(WritePlan(solved.plan, directory.plan()));
   TC_ASSIGN_OR_RETURN(std::vector<SweepPoint> sweep, Curve(solved));
+  const int64_t weight_bytes = model->checkpoint.total_bytes();
+  // Merged profiles' predictors were trained for a limit that is not known here.
+  const int64_t limit_bytes =
+      flags.merge.empty()
+          ? TrainingOptionsOf(flags.predictor, PredictorChoice::kAuto, weight_bytes).most_bytes
+          : 0;
   const std::string report =
       RenderReport({.model_name = std::filesystem::path(flags.model.path).filename().string(),
                     .profile = &profile,
@@ -305,14 +311,11 @@ absl::Status Profile(const Flags& flags) {
                     .hardware = &hardware,
                     .sweep = std::move(sweep),
                     .predictors = some_predictors,
-                    .predictor_limit_bytes = TrainingOptionsOf(flags.predictor, PredictorChoice::kAuto,
-                                                               model->checkpoint.total_bytes())
-                                                 .most_bytes,
+                    .predictor_limit_bytes = limit_bytes,
                     .neuron_bytes = NeuronBytesOf(model->weights.layers.front().ffn)});
   TC_RETURN_IF_ERROR(ReplaceFile(directory.report(), report));
   if (flags.json) {
-    fmt::print("{}\n",
-               ProfileJson(profile, solved.plan, some_predictors, model->checkpoint.total_bytes()).dump());
+    fmt::print("{}\n", ProfileJson(profile, solved.plan, some_predictors, weight_bytes).dump());
   } else {
     PrintProfile(profile, directory);
     if (predictors) PrintPredictors(*predictors);
