@@ -3,8 +3,6 @@
 #include "predictor/train_predictors.h"
 
 #include <algorithm>
-#include <bit>
-#include <cmath>
 #include <optional>
 #include <utility>
 #include <vector>
