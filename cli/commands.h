@@ -23,5 +23,6 @@ void AddEvalCommand(CLI::App& program, Command& command);
 void AddBenchCommand(CLI::App& program, Command& command);
 void AddProfileCommand(CLI::App& program, Command& command);
 void AddPlanCommand(CLI::App& program, Command& command);
+void AddSynthCommand(CLI::App& program, Command& command);
 
 }  // namespace thermocline

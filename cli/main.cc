@@ -22,6 +22,7 @@ int main(int argc, char** argv) {
   thermocline::AddDoctorCommand(program, command);
   thermocline::AddEvalCommand(program, command);
   thermocline::AddBenchCommand(program, command);
+  thermocline::AddSynthCommand(program, command);
 
   try {
     program.parse(argc, argv);

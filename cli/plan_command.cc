@@ -79,7 +79,9 @@ absl::Status PlanAgain(const Flags& flags) {
   PlanningFlags planning = flags.planning;
   if (!budgets.empty() && planning.gpu_memory.empty())
     planning.gpu_memory = fmt::format("{}", budgets.back());
-  TC_ASSIGN_OR_RETURN(const SolvedPlan solved, SolveFor(profile, directory.profile(), hardware, planning));
+  TC_ASSIGN_OR_RETURN(const std::optional<PredictorSet> predictors, PredictorsOf(directory, profile));
+  TC_ASSIGN_OR_RETURN(const SolvedPlan solved, SolveFor(profile, directory.profile(), hardware, planning,
+                                                        predictors ? &*predictors : nullptr));
   if (!budgets.empty()) {
     TC_ASSIGN_OR_RETURN(const std::vector<SweepPoint> points, SweepBudgets(solved.problem, budgets));
     if (flags.json) {

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <filesystem>
 #include <utility>
 
 #include "cli/size_format.h"
@@ -126,9 +127,24 @@ absl::StatusOr<DeviceKind> ChooseDevice(const PlanningFlags& flags, const Hardwa
   return DeviceKind::kCuda;
 }
 
+absl::StatusOr<std::optional<PredictorSet>> PredictorsOf(const ProfileDirectory& directory,
+                                                         const ActivationProfile& profile) {
+  std::error_code ignored;
+  if (!std::filesystem::exists(directory.predictors(), ignored)) return std::nullopt;
+  return ReadPredictors(directory.predictors(), {.sha256 = profile.model_sha256,
+                                                 .n_layers = std::ssize(profile.layers),
+                                                 .d_model = profile.d_model,
+                                                 .d_ff = profile.d_ff});
+}
+
 absl::StatusOr<SolvedPlan> SolveFor(const ActivationProfile& profile, const std::string& profile_path,
-                                    const HardwareProfile& hardware, const PlanningFlags& flags) {
+                                    const HardwareProfile& hardware, const PlanningFlags& flags,
+                                    const PredictorSet* predictors) {
   TC_ASSIGN_OR_RETURN(PlanningOptions options, ReadPlanningFlags(flags));
+  if (predictors != nullptr) {
+    for (const LayerPredictor& layer : predictors->layers)
+      options.predictor_bytes.push_back(layer.SizeBytes(profile.d_model, profile.d_ff));
+  }
   TC_ASSIGN_OR_RETURN(options.device, ChooseDevice(flags, hardware));
   TC_ASSIGN_OR_RETURN(const std::string sha256, Sha256OfFile(profile_path));
   SolvedPlan solved;
@@ -182,11 +198,12 @@ void PrintPlan(const Plan& plan) {
   }
   for (const PlanDevice& device : plan.devices) {
     if (device.kind == DeviceKind::kCpu) continue;
-    fmt::print("\n{}: {} of {} used; attention {}, KV cache {}, head {}, scratch {}, neurons {}\n",
-               device.name, FormatBytes(device.used_bytes()), FormatBytes(device.budget_bytes),
-               FormatBytes(device.attention_bytes), FormatBytes(device.kv_cache_bytes),
-               FormatBytes(device.head_bytes), FormatBytes(device.scratch_bytes),
-               FormatBytes(device.neuron_bytes));
+    fmt::print(
+        "\n{}: {} of {} used; attention {}, KV cache {}, predictors {}, head {}, scratch {}, neurons {}\n",
+        device.name, FormatBytes(device.used_bytes()), FormatBytes(device.budget_bytes),
+        FormatBytes(device.attention_bytes), FormatBytes(device.kv_cache_bytes),
+        FormatBytes(device.predictor_bytes), FormatBytes(device.head_bytes),
+        FormatBytes(device.scratch_bytes), FormatBytes(device.neuron_bytes));
   }
   fmt::print(
       "binding: {}; optimality gap {:.2f} %; coverage is of activations on held-out text, speeds are "

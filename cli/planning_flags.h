@@ -5,12 +5,14 @@
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/status.h"
 #include "model/activation_profile.h"
 #include "model/plan.h"
+#include "predictor/predictor_set.h"
 #include "profiler/planning.h"
 
 namespace thermocline {
@@ -49,18 +51,25 @@ struct ProfileDirectory {
   explicit ProfileDirectory(std::string the_path) : path(std::move(the_path)) {}
   std::string path;
   std::string profile() const { return path + "/profile.pb"; }
+  std::string predictors() const { return path + "/predictor.safetensors"; }
   std::string hardware() const { return path + "/hardware.json"; }
   std::string predictors() const { return path + "/predictor.safetensors"; }
   std::string plan() const { return path + "/plan.pb"; }
   std::string report() const { return path + "/report.html"; }
 };
 
-// Solves for the directory's profile and hardware.
+// The directory's predictors; nothing where there are none, an error where they are not those of the
+// profile's model or cannot be read.
+absl::StatusOr<std::optional<PredictorSet>> PredictorsOf(const ProfileDirectory& directory,
+                                                         const ActivationProfile& profile);
+
+// Solves for the directory's profile and hardware. predictors: of the same model; null: none.
 struct SolvedPlan {
   PlacementProblem problem;
   Plan plan;
 };
 absl::StatusOr<SolvedPlan> SolveFor(const ActivationProfile& profile, const std::string& profile_path,
-                                    const HardwareProfile& hardware, const PlanningFlags& flags);
+                                    const HardwareProfile& hardware, const PlanningFlags& flags,
+                                    const PredictorSet* predictors);
 
 }  // namespace thermocline

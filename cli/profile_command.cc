@@ -1,7 +1,5 @@
 // thermocline profile: count which neurons fire, measure the machine, plan, draw the report.
 // SPDX-License-Identifier: Apache-2.0
-#include <unistd.h>
-
 #include <csignal>
 #include <filesystem>
 #include <memory>
@@ -10,9 +8,10 @@
 #include "cli/commands.h"
 #include "cli/load_model.h"
 #include "cli/planning_flags.h"
-#include "cli/size_format.h"
+#include "cli/predictor_flags.h"
+#include "cli/profile_predictors.h"
+#include "cli/progress_bar.h"
 #include "core/replace_file.h"
-#include "core/timer.h"
 #include "profiler/activation_counter.h"
 #include "profiler/hardware_probe.h"
 #include "profiler/mpi_reduce.h"
@@ -25,6 +24,7 @@ namespace {
 struct Flags {
   ModelFlags model;
   PlanningFlags planning;
+  PredictorFlags predictor;
   std::string corpus;
   std::string out;
   CountingOptions counting;
@@ -37,33 +37,13 @@ struct Flags {
 
 volatile std::sig_atomic_t interrupted = 0;
 
-// Draws on standard error, and only on a terminal.
-class ProgressBar {
- public:
-  explicit ProgressBar(bool visible) : visible_(visible && isatty(STDERR_FILENO) != 0) {}
-
-  void Show(const CountingProgress& progress) {
-    if (!visible_) return;
-    const double seconds = watch_.Seconds();
-    const double share = progress.corpus_bytes > 0 ? static_cast<double>(progress.consumed_bytes) /
-                                                         static_cast<double>(progress.corpus_bytes)
-                                                   : 1.0;
-    constexpr int kWidth = 30;
-    const int filled = static_cast<int>(share * kWidth);
-    fmt::print(stderr, "\r[{:#<{}}{:.<{}}] {:3.0f} %  {} tokens  {:.0f} tokens/s  {:.0f} s left  ", "",
-               filled, "", kWidth - filled, 100 * share, progress.tokens,
-               static_cast<double>(progress.tokens) / seconds, share > 0 ? seconds / share - seconds : 0);
-    shown_ = true;
-  }
-  ~ProgressBar() {
-    if (shown_) fmt::print(stderr, "\n");
-  }
-
- private:
-  const bool visible_;
-  const Stopwatch watch_;
-  bool shown_ = false;
-};
+void Show(const CountingProgress& progress, ProgressBar& bar) {
+  const double share = progress.corpus_bytes > 0 ? static_cast<double>(progress.consumed_bytes) /
+                                                       static_cast<double>(progress.corpus_bytes)
+                                                 : 1.0;
+  bar.Show(share, fmt::format("{} tokens  {:.0f} tokens/s", progress.tokens,
+                              static_cast<double>(progress.tokens) / bar.seconds()));
+}
 
 // The profile to go on with: an empty one, or what an earlier run kept.
 absl::StatusOr<ActivationProfile> StartOrResume(const Flags& flags, const LoadedModel& model,
@@ -80,26 +60,24 @@ absl::StatusOr<ActivationProfile> StartOrResume(const Flags& flags, const Loaded
 }
 
 // Counts over the corpus and keeps what was counted, an interrupted run's part too. Under MPI the first rank
-// gets the sum.
+// gets the sum and, where there are any, the samples of its own share.
 absl::StatusOr<ActivationProfile> Count(const Flags& flags, LoadedModel& model, const std::string& sha256,
-                                        const ProfileDirectory& directory, const MpiSession* mpi) {
+                                        const ProfileDirectory& directory, const MpiSession* mpi,
+                                        ActivationSamples* samples) {
   const bool first_rank = mpi == nullptr || mpi->rank() == 0;
   CountingOptions counting = flags.counting;
+  counting.samples = first_rank ? samples : nullptr;
   if (mpi != nullptr) {
     counting.rank = mpi->rank();
     counting.ranks = mpi->size();
   }
-  struct sigaction action {};
-  action.sa_handler = [](int) { interrupted = 1; };
-  sigaction(SIGINT, &action, nullptr);
-
   auto profile = StartOrResume(flags, model, sha256, directory, first_rank);
   absl::Status counted = profile.status();
   if (counted.ok()) {
     ProgressBar bar(/*visible=*/first_rank);
     counted = CountActivations(*model.runner, *model.checkpoint.tokenizer, flags.corpus, counting, *profile,
                                [&](const CountingProgress& progress) {
-                                 bar.Show(progress);
+                                 Show(progress, bar);
                                  return interrupted == 0;
                                });
   }
@@ -172,21 +150,45 @@ absl::StatusOr<std::vector<SweepPoint>> Curve(const SolvedPlan& solved) {
   return SweepBudgets(std::move(problem), budgets);
 }
 
-nlohmann::ordered_json ProfileJson(const ActivationProfile& profile, const Plan& plan) {
+// The directory's predictors after counting: trained from samples, taken from merged profiles, or none.
+absl::StatusOr<std::optional<PredictorSet>> Predictors(const Flags& flags, const PredictorRun& run,
+                                                       std::optional<PredictorChoice> choice,
+                                                       double threshold,
+                                                       std::optional<ActivationSamples> samples) {
+  TC_RETURN_IF_ERROR(RemoveForeignPredictors(run.directory, run.identity));
+  if (!choice) {
+    TC_RETURN_IF_ERROR(RemovePredictors(run.directory, "no predictors are asked for"));
+    return std::nullopt;
+  }
+  if (!flags.merge.empty()) return TakePredictorsOf(run, flags.merge);
+  if (!samples) {
+    fmt::print(stderr, "thermocline: resumed: predictors are trained from the beginning of {}\n",
+               flags.corpus);
+    TC_ASSIGN_OR_RETURN(samples, MakeSamples(run));
+    TC_RETURN_IF_ERROR(GatherSamples(run, flags.corpus, flags.counting, threshold, *samples));
+  }
+  return TrainAndWrite(run, *choice, *samples);
+}
+
+nlohmann::ordered_json ProfileJson(const ActivationProfile& profile, const Plan& plan,
+                                   const PredictorSet* predictors) {
   nlohmann::ordered_json layers = nlohmann::ordered_json::array();
-  for (const LayerActivations& layer : profile.layers) {
+  for (size_t l = 0; l < profile.layers.size(); ++l) {
+    const LayerActivations& layer = profile.layers[l];
     const Skewness skewness = MeasureSkewness(layer.profiled.active, profile.profiled_tokens);
     const Skewness held_out = MeasureSkewness(layer.held_out.active, profile.held_out_tokens);
-    layers.push_back({{"sparsity", skewness.sparsity},
-                      {"share_for_50", skewness.share_for_50},
-                      {"share_for_80", skewness.share_for_80},
-                      {"share_for_90", skewness.share_for_90},
-                      {"share_for_99", skewness.share_for_99},
-                      {"gini", skewness.gini},
-                      {"skewness", skewness.third_moment},
-                      {"held_out_sparsity", held_out.sparsity},
-                      {"held_out_share_for_80", held_out.share_for_80},
-                      {"predictor", nullptr}});
+    layers.push_back(
+        {{"sparsity", skewness.sparsity},
+         {"share_for_50", skewness.share_for_50},
+         {"share_for_80", skewness.share_for_80},
+         {"share_for_90", skewness.share_for_90},
+         {"share_for_99", skewness.share_for_99},
+         {"gini", skewness.gini},
+         {"skewness", skewness.third_moment},
+         {"held_out_sparsity", held_out.sparsity},
+         {"held_out_share_for_80", held_out.share_for_80},
+         {"predictor", predictors != nullptr ? PredictorJson(predictors->layers[l], predictors->model)
+                                             : nlohmann::ordered_json()}});
   }
   return {{"model_sha256", profile.model_sha256},
           {"tokens", profile.profiled_tokens},
@@ -209,6 +211,7 @@ void PrintProfile(const ActivationProfile& profile, const ProfileDirectory& dire
 
 absl::Status CheckFlags(const Flags& flags) {
   TC_RETURN_IF_ERROR(ReadPlanningFlags(flags.planning).status());
+  TC_RETURN_IF_ERROR(CheckPredictorFlags(flags.predictor));
   if (flags.corpus.empty() == flags.merge.empty())
     return FieldError("--corpus", "give either a corpus or --merge");
   if (flags.resume && !flags.merge.empty()) return FieldError("--resume", "does not go with --merge");
@@ -238,22 +241,41 @@ absl::Status Profile(const Flags& flags) {
   std::filesystem::create_directories(directory.path, error);
   if (error) return FailedPrecondition("{}: {}", directory.path, error.message());
 
+  struct sigaction action {};
+  action.sa_handler = [](int) { interrupted = 1; };
+  sigaction(SIGINT, &action, nullptr);
+
   const std::string sha256 = model->checkpoint.Sha256();
+  const ModelIdentity identity = IdentityOf(model->checkpoint, sha256);
+  const PredictorRun run{
+      .flags = flags.predictor, .model = *model, .identity = identity, .directory = directory, .go_on = [] {
+        return interrupted == 0;
+      }};
+  const std::optional<PredictorChoice> choice =
+      ChoiceOf(flags.predictor, HasTrueZeros(model->checkpoint.config.activation));
+  std::optional<ActivationSamples> samples;
   ActivationProfile profile;
   if (flags.merge.empty()) {
     std::unique_ptr<MpiSession> mpi;
     if (flags.mpi) {
       TC_ASSIGN_OR_RETURN(mpi, MpiSession::Start());
     }
-    TC_ASSIGN_OR_RETURN(profile, Count(flags, *model, sha256, directory, mpi.get()));
+    if (choice && !flags.resume && (mpi == nullptr || mpi->rank() == 0)) {
+      TC_ASSIGN_OR_RETURN(samples, MakeSamples(run));
+    }
+    TC_ASSIGN_OR_RETURN(profile,
+                        Count(flags, *model, sha256, directory, mpi.get(), samples ? &*samples : nullptr));
     if (mpi != nullptr && mpi->rank() != 0) return absl::OkStatus();
   } else {
     TC_ASSIGN_OR_RETURN(profile, Merge(flags, *model, sha256, directory));
   }
+  TC_ASSIGN_OR_RETURN(const std::optional<PredictorSet> predictors,
+                      Predictors(flags, run, choice, profile.threshold, std::move(samples)));
+  const PredictorSet* const some_predictors = predictors ? &*predictors : nullptr;
   TC_ASSIGN_OR_RETURN(const HardwareProfile hardware,
                       Hardware(flags.planning, model->team->threads(), directory));
   TC_ASSIGN_OR_RETURN(const SolvedPlan solved,
-                      SolveFor(profile, directory.profile(), hardware, flags.planning));
+                      SolveFor(profile, directory.profile(), hardware, flags.planning, some_predictors));
   TC_RETURN_IF_ERROR(WritePlan(solved.plan, directory.plan()));
   TC_ASSIGN_OR_RETURN(std::vector<SweepPoint> sweep, Curve(solved));
   const std::string report =
@@ -264,9 +286,10 @@ absl::Status Profile(const Flags& flags) {
                     .sweep = std::move(sweep)});
   TC_RETURN_IF_ERROR(ReplaceFile(directory.report(), report));
   if (flags.json) {
-    fmt::print("{}\n", ProfileJson(profile, solved.plan).dump());
+    fmt::print("{}\n", ProfileJson(profile, solved.plan, some_predictors).dump());
   } else {
     PrintProfile(profile, directory);
+    if (predictors) PrintPredictors(*predictors);
     PrintPlan(solved.plan);
   }
   return absl::OkStatus();
@@ -296,6 +319,7 @@ void AddProfileCommand(CLI::App& program, Command& command) {
                       "profile directories of the same model, to add up instead of counting");
   profile->add_flag("--mpi", flags->mpi, "share the corpus among the processes that mpirun started");
   profile->add_flag("--resume", flags->resume, "go on where an interrupted run stopped");
+  AddPredictorFlags(*profile, flags->predictor);
   AddPlanningFlags(*profile, flags->planning);
   profile->add_flag("--json", flags->json, "print one JSON object");
   profile->callback([flags, &command] { command.action = [flags] { return Profile(*flags); }; });

@@ -12,6 +12,7 @@
 #include "kernels_cpu/parallel.h"
 #include "predictor/activation_samples.h"
 #include "predictor/predictor_set.h"
+#include "predictor/predictor_sizing.h"
 
 namespace thermocline {
 
@@ -35,12 +36,6 @@ struct TrainingOptions {
   double most_flops = 2e14;
   uint64_t seed = 1;
   absl::Status Validate() const;
-};
-
-// What reading a layer's neurons costs.
-struct NeuronBytes {
-  int64_t gate = 0;     // one gate row (ungated: FC1 row)
-  int64_t up_down = 0;  // one up and one down row (ungated: the FC2 column alone)
 };
 
 // One layer as it is trained.

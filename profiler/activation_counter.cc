@@ -22,6 +22,45 @@ float LargestFloatUpTo(double threshold) {
   return static_cast<double>(nearest) <= threshold ? nearest : std::nextafter(nearest, 0.0f);
 }
 
+// Counts what passes, and keeps samples of it where there is room for them.
+class CountingObserver final : public FeedForwardObserver {
+ public:
+  CountingObserver(const Transformer& transformer, double threshold, ActivationSamples* samples)
+      : counter_(transformer.config(), transformer.context(), threshold),
+        activation_(transformer.config().activation),
+        threshold_(LargestFloatUpTo(threshold)),
+        samples_(samples) {}
+
+  void OnGate(int64_t layer, MatrixView<const float> input, MatrixView<const float> gate) override {
+    counter_.OnGate(layer, input, gate);
+    const int64_t skipped = std::min(skipped_tokens_, gate.rows);
+    if (samples_ == nullptr || skipped == gate.rows || !status_.ok()) return;
+    status_ = samples_->Append(part_, layer, input.Rows(skipped, input.rows - skipped),
+                               gate.Rows(skipped, gate.rows - skipped), activation_, threshold_);
+  }
+
+  // Before a window that goes to `part` of the samples.
+  void Start(SamplePart part) {
+    counter_.Clear();
+    part_ = part;
+  }
+  void SkipTokens(int64_t count) {
+    counter_.SkipTokens(count);
+    skipped_tokens_ = count;
+  }
+  const ActivationCounter& counter() const { return counter_; }
+  const absl::Status& status() const { return status_; }  // of the samples
+
+ private:
+  ActivationCounter counter_;
+  const ActivationFunction activation_;
+  const float threshold_;
+  ActivationSamples* const samples_;
+  SamplePart part_ = SamplePart::kTraining;
+  int64_t skipped_tokens_ = 0;
+  absl::Status status_;
+};
+
 // The observer sees the passes of this scope only.
 class ObserverScope {
  public:
@@ -88,53 +127,61 @@ void AddCounts(const NeuronCounts& more, NeuronCounts& counts) {
   }
 }
 
+// Of this rank's windows, so that every rank has some of both parts.
+SamplePart PartOf(int64_t window, const CountingOptions& options) {
+  constexpr int64_t kHeldOutEvery = 10;
+  const int64_t every = options.held_out_every > 0 ? options.held_out_every : kHeldOutEvery;
+  return window / options.ranks % every == 1 ? SamplePart::kHeldOut : SamplePart::kTraining;
+}
+
 // Runs windows through the model and adds their counts to a profile.
 class WindowCounter {
  public:
-  WindowCounter(Transformer& transformer, std::optional<TokenId> bos, ActivationProfile& profile)
+  WindowCounter(Transformer& transformer, std::optional<TokenId> bos, ActivationProfile& profile,
+                ActivationSamples* samples)
       : transformer_(transformer),
         bos_(bos),
         profile_(profile),
-        counter_(transformer.config(), transformer.context(), profile.threshold),
+        observer_(transformer, profile.threshold, samples),
         logits_(static_cast<size_t>(transformer.n_vocab())) {}
 
   // `text` is not empty and fits the context together with a BOS.
-  absl::Status Count(std::span<const TokenId> text, bool held_out) {
+  absl::Status Count(std::span<const TokenId> text, bool held_out, SamplePart part) {
     tokens_.clear();
     if (bos_) tokens_.push_back(*bos_);
     tokens_.insert(tokens_.end(), text.begin(), text.end());
-    TC_RETURN_IF_ERROR(Run());
+    TC_RETURN_IF_ERROR(Run(part));
     for (size_t l = 0; l < profile_.layers.size(); ++l) {
       LayerActivations& layer = profile_.layers[l];
-      AddCounts(counter_.layers()[l], held_out ? layer.held_out : layer.profiled);
+      AddCounts(observer_.counter().layers()[l], held_out ? layer.held_out : layer.profiled);
     }
     (held_out ? profile_.held_out_tokens : profile_.profiled_tokens) += static_cast<int64_t>(text.size());
     return absl::OkStatus();
   }
 
  private:
-  absl::Status Run() {
-    const ObserverScope scope(transformer_, counter_);
+  absl::Status Run(SamplePart part) {
+    const ObserverScope scope(transformer_, observer_);
     const auto step = static_cast<size_t>(transformer_.max_step_tokens());
-    counter_.Clear();
-    counter_.SkipTokens(bos_ ? 1 : 0);
+    observer_.Start(part);
+    observer_.SkipTokens(bos_ ? 1 : 0);
     for (size_t first = 0; first < tokens_.size(); first += step) {
       const auto block = std::span(tokens_).subspan(first, std::min(step, tokens_.size() - first));
       TC_RETURN_IF_ERROR(transformer_.Forward(
           {.tokens = block, .first_position = static_cast<int64_t>(first), .kind = StepKind::kPrefill},
           logits_));
-      counter_.SkipTokens(0);
+      observer_.SkipTokens(0);
     }
     // The last token sees all others, so that a value that is no number anywhere shows here.
     if (std::ranges::all_of(logits_, [](float logit) { return std::isfinite(logit); }))
-      return absl::OkStatus();
+      return observer_.status();
     return InvalidArgument("the model's output is not finite");
   }
 
   Transformer& transformer_;
   const std::optional<TokenId> bos_;
   ActivationProfile& profile_;
-  ActivationCounter counter_;
+  CountingObserver observer_;
   std::vector<TokenId> tokens_;
   std::vector<float> logits_;  // (n_vocab)
 };
@@ -179,7 +226,7 @@ absl::Status CountActivations(Transformer& transformer, const Tokenizer& tokeniz
   TC_ASSIGN_OR_RETURN(const std::unique_ptr<Corpus> windows,
                       Corpus::Open(corpus, tokenizer, window_tokens - (bos ? 1 : 0), profile.corpus));
 
-  WindowCounter counter(transformer, bos, profile);
+  WindowCounter counter(transformer, bos, profile, options.samples);
   int64_t tokens_of_all_ranks = 0;
   CountingProgress progress{.corpus_bytes = windows->position().size_bytes};
   while (options.max_tokens == 0 || tokens_of_all_ranks < options.max_tokens) {
@@ -188,8 +235,9 @@ absl::Status CountActivations(Transformer& transformer, const Tokenizer& tokeniz
     const bool is_mine = number % options.ranks == options.rank;
     if (is_mine && !text.empty()) {
       const bool held_out = options.held_out_every > 0 && number % options.held_out_every == 1;
-      if (const absl::Status status = counter.Count(text, held_out); !status.ok()) {
-        return InvalidArgument("{}: window {}: {}", corpus, number, MessageOf(status));
+      if (const absl::Status status = counter.Count(text, held_out, PartOf(number, options)); !status.ok()) {
+        return absl::Status(status.code(),
+                            fmt::format("{}: window {}: {}", corpus, number, MessageOf(status)));
       }
       progress.tokens += static_cast<int64_t>(text.size());
     }

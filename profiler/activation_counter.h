@@ -10,6 +10,7 @@
 #include "core/status.h"
 #include "model/activation_profile.h"
 #include "model/tokenizer.h"
+#include "predictor/activation_samples.h"
 #include "scheduler/transformer.h"
 
 namespace thermocline {
@@ -43,6 +44,10 @@ struct CountingOptions {
   // Of several processes that share a corpus: rank r counts the windows with number % ranks == r.
   int64_t rank = 0;
   int64_t ranks = 1;
+  // Gets every counted token too, where it is set; not owned. Held-out windows are its held-out part. Where
+  // none are held out, or other ranks count those, it is every held_out_every-th (else every tenth) window of
+  // this rank.
+  ActivationSamples* samples = nullptr;
 };
 
 struct CountingProgress {

@@ -57,6 +57,17 @@ std::vector<double> Frequencies(const std::vector<uint64_t>& active, int64_t tok
 
 }  // namespace
 
+NeuronBytes NeuronBytesOf(const FeedForward& ffn) {
+  if (ffn.layout == FfnLayout::kMatrices) {
+    const int64_t d_ff = ffn.gate.rows;
+    return {.gate = BytesOf(ffn.gate) / d_ff, .up_down = (BytesOf(ffn.up) + BytesOf(ffn.down)) / d_ff};
+  }
+  const BundleView& bundles = ffn.bundles;
+  const int64_t up = bundles.gated ? *RowBytes(bundles.up_type, bundles.d_model) : 0;
+  return {.gate = *RowBytes(bundles.gate_type, bundles.d_model),
+          .up_down = up + *RowBytes(bundles.down_type, bundles.d_model)};
+}
+
 ModelFootprint FootprintOf(const ModelConfig& config, const ModelWeights& weights) {
   const LayerWeights& layer = weights.layers.front();
   const FeedForward& ffn = layer.ffn;
@@ -107,13 +118,19 @@ absl::StatusOr<PlacementProblem> BuildPlacementProblem(const ActivationProfile& 
                            .batch_tokens = options.batch_tokens,
                            .time_limit_seconds = options.time_limit_seconds};
   problem.scratch_bytes = footprint.scratch_bytes;
-  for (const LayerActivations& layer : profile.layers) {
+  if (!options.predictor_bytes.empty() && options.predictor_bytes.size() != profile.layers.size()) {
+    return InvalidArgument("predictors of {} layers do not go with the profile's {}",
+                           options.predictor_bytes.size(), profile.layers.size());
+  }
+  for (size_t l = 0; l < profile.layers.size(); ++l) {
+    const LayerActivations& layer = profile.layers[l];
     problem.layers.push_back(
         {.frequency = Frequencies(layer.profiled.active, profile.profiled_tokens),
          .held_out_frequency = Frequencies(layer.held_out.active, profile.held_out_tokens),
          .neuron_bytes = footprint.neuron_bytes,
          .attention_bytes = footprint.attention_bytes,
-         .kv_cache_bytes = footprint.kv_bytes_per_token * context * options.slots});
+         .kv_cache_bytes = footprint.kv_bytes_per_token * context * options.slots,
+         .predictor_bytes = options.predictor_bytes.empty() ? 0 : options.predictor_bytes[l]});
   }
   if (options.device != DeviceKind::kCpu) {
     TC_ASSIGN_OR_RETURN(const Accelerator accelerator, ChooseAccelerator(hardware, options));

@@ -10,6 +10,7 @@
 #include "model/activation_profile.h"
 #include "model/plan.h"
 #include "model/weights.h"
+#include "predictor/train_predictors.h"
 #include "profiler/hardware.h"
 #include "profiler/placement.h"
 #include "profiler/report.h"
@@ -24,6 +25,7 @@ struct PlanningOptions {
   PlacementObjective objective = PlacementObjective::kLatency;
   int64_t batch_tokens = 1;
   double time_limit_seconds = 20;
+  std::vector<int64_t> predictor_bytes;  // (n_layers); empty: there are no predictors
 };
 
 // Figures that stand in for an accelerator that is not in the hardware profile, so that a machine without one
@@ -32,6 +34,7 @@ struct PlanningOptions {
 inline constexpr char kAssumedDevice[] = "assumed RTX 4090";
 
 // What the bytes of a model are, as far as placement needs them.
+NeuronBytes NeuronBytesOf(const FeedForward& ffn);
 ModelFootprint FootprintOf(const ModelConfig& config, const ModelWeights& weights);
 
 // InvalidArgument naming the field where profile, hardware and options do not make a problem.

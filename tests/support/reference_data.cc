@@ -80,8 +80,7 @@ RandomWeights::RandomWeights(ElementType type, int64_t rows, int64_t cols, uint3
 }
 
 RandomBundles::RandomBundles(const Types& types, bool gated, int64_t n_neurons, int64_t d_model,
-                             uint32_t seed) {
-  constexpr int64_t kGap = 3;
+                             uint32_t seed, int64_t gap_bytes) {
   const auto row_bytes = [d_model](ElementType type) { return RowBytes(type, d_model).value(); };
   view_ = {.n_neurons = n_neurons,
            .d_model = d_model,
@@ -89,10 +88,10 @@ RandomBundles::RandomBundles(const Types& types, bool gated, int64_t n_neurons, 
            .up_type = types.up,
            .down_type = types.down,
            .gated = gated};
-  view_.up_offset_bytes = row_bytes(types.gate) + kGap;
-  view_.down_offset_bytes = view_.up_offset_bytes + (gated ? row_bytes(types.up) + kGap : 0);
+  view_.up_offset_bytes = row_bytes(types.gate) + gap_bytes;
+  view_.down_offset_bytes = view_.up_offset_bytes + (gated ? row_bytes(types.up) + gap_bytes : 0);
   const int64_t bundle_bytes = view_.down_offset_bytes + row_bytes(types.down);
-  view_.stride_bytes = bundle_bytes + kGap;
+  view_.stride_bytes = bundle_bytes + gap_bytes;
   storage_ =
       std::make_unique<std::byte[]>(static_cast<size_t>(view_.stride_bytes * (n_neurons - 1) + bundle_bytes));
   view_.data = storage_.get();

@@ -25,8 +25,8 @@ class RandomWeights {
   WeightView view_;
 };
 
-// A table of bundles with random rows, odd bytes between the parts and between the bundles. It ends with its
-// heap block.
+// A table of bundles with random rows, `gap_bytes` between the parts and between the bundles. It ends with
+// its heap block.
 class RandomBundles {
  public:
   struct Types {
@@ -34,7 +34,8 @@ class RandomBundles {
     ElementType up;
     ElementType down;
   };
-  RandomBundles(const Types& types, bool gated, int64_t n_neurons, int64_t d_model, uint32_t seed);
+  RandomBundles(const Types& types, bool gated, int64_t n_neurons, int64_t d_model, uint32_t seed,
+                int64_t gap_bytes = 3);
   const BundleView& view() const { return view_; }
 
   // Overwrites neuron i's gate row, or its up and down rows, with 0xFF bytes: NaN in every type of floats and
