@@ -276,12 +276,14 @@ NeuronWork CpuDevice::DenseNeurons(const Layer& layer, int64_t index, int64_t n_
   const auto gate = Rows(scratch_.gate, n_tokens).Columns(0, n_neurons);
   const auto up = Rows(scratch_.up, n_tokens).Columns(0, n_neurons);
 
+  // One token reads every row: dense means that every neuron is computed. Prompts skip what no token needs.
+  const ZeroRows zero_rows = n_tokens == 1 ? ZeroRows::kRead : ZeroRows::kSkip;
   MatMul(context_, gate_weights, input, gate);
   if (observer_ != nullptr) observer_->OnGate(index, input, gate);
   MatMul(context_, up_weights, input, up);
   GatedActivation(context_, config_.activation_function(), gate, up, gate);
   if (bundled) {
-    NeuronMajorDown(context_, down_weights, gate, scratch_.partials.row(0), update);
+    NeuronMajorDown(context_, down_weights, gate, scratch_.partials.row(0), update, zero_rows);
   } else {
     MatMul(context_, down_weights, gate, update);
   }

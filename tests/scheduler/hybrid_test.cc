@@ -5,6 +5,7 @@
 #include <cmath>
 #include <filesystem>
 #include <numeric>
+#include <optional>
 #include <random>
 
 #include "model/checkpoint.h"
@@ -104,15 +105,15 @@ class HybridTest : public ::testing::Test {
     config.n_layers = n_layers;
     const std::string path = folder_ / "model.gguf";
     WriteTypedLlama(path, config, type, seed);
-    checkpoint_ = *Checkpoint::Open(path, {.load_tokenizer = false});
+    checkpoint_.emplace(*Checkpoint::Open(path, {.load_tokenizer = false}));
   }
 
   std::unique_ptr<Model> Load(const Setup& setup) const {
     auto model = std::make_unique<Model>();
     model->team = *ThreadTeam::Create(setup.threads);
     model->cpu = {.team = model->team.get(), .kernels = &BestKernels()};
-    model->weights = *ModelWeights::Load(checkpoint_, model->cpu);
-    model->transformer = Transformer::Create(checkpoint_.config, model->weights, model->cpu,
+    model->weights = *ModelWeights::Load(*checkpoint_, model->cpu);
+    model->transformer = Transformer::Create(checkpoint_->config, model->weights, model->cpu,
                                              {.mode = setup.mode,
                                               .predictors = setup.predictors,
                                               .plan = setup.plan,
@@ -143,7 +144,7 @@ class HybridTest : public ::testing::Test {
   }
 
   std::filesystem::path folder_;
-  Checkpoint checkpoint_;
+  std::optional<Checkpoint> checkpoint_;
 };
 
 TEST_F(HybridTest, ExactIsDenseBitForBitOnOneDevice) {
@@ -168,7 +169,7 @@ TEST_F(HybridTest, EverySplitGivesTheDenseAnswer) {
     Open(type, 8);
     const std::vector<float> dense = Decode({.mode = NeuronMode::kDense}, tokens, 1);
     for (const double hot : {0.0, 0.1, 0.5, 1.0, std::uniform_real_distribution(0.0, 1.0)(random)}) {
-      const Plan plan = RandomPlan(checkpoint_.config, hot, random());
+      const Plan plan = RandomPlan(checkpoint_->config, hot, random());
       const size_t step = 1 + random() % 16;
       const std::string what = fmt::format("{}, {:.2f} hot, steps of {}", NameOf(type), hot, step);
       for (const NeuronMode mode : {NeuronMode::kDense, NeuronMode::kExact})
@@ -183,8 +184,8 @@ TEST_F(HybridTest, RunsAndThreadCountsGiveTheSameBits) {
   for (const ElementType type : {ElementType::kF16, ElementType::kQ4_0}) {
     Open(type, 9);
     for (int repetition = 0; repetition < 4; ++repetition) {
-      const Plan plan = RandomPlan(checkpoint_.config, 0.4, random());
-      const PredictorSet predictors = SignPredictors(checkpoint_.config, 4);
+      const Plan plan = RandomPlan(checkpoint_->config, 0.4, random());
+      const PredictorSet predictors = SignPredictors(checkpoint_->config, 4);
       const std::vector<float> exact =
           Decode({.mode = NeuronMode::kExact, .plan = &plan, .threads = 1}, tokens, 3);
       const Setup predicted{
@@ -204,8 +205,8 @@ TEST_F(HybridTest, RunsAndThreadCountsGiveTheSameBits) {
 TEST_F(HybridTest, MarkingEveryNeuronIsExact) {
   const std::vector<TokenId> tokens = RandomTokens(20, 6);
   Open(ElementType::kQ8_0, 10);
-  const Plan plan = RandomPlan(checkpoint_.config, 0.5, 11);
-  const PredictorSet all = SignPredictors(checkpoint_.config, -256);
+  const Plan plan = RandomPlan(checkpoint_->config, 0.5, 11);
+  const PredictorSet all = SignPredictors(checkpoint_->config, -256);
   for (const Plan* placed : {static_cast<const Plan*>(nullptr), &plan}) {
     EXPECT_EQ(Decode({.mode = NeuronMode::kPredicted, .plan = placed, .predictors = &all}, tokens, 5,
                      Quality::kFast),
@@ -217,11 +218,11 @@ TEST_F(HybridTest, MarkingEveryNeuronIsExact) {
 TEST_F(HybridTest, PredictedSplitsGiveThePredictedAnswer) {
   const std::vector<TokenId> tokens = RandomTokens(12, 7);
   Open(ElementType::kF16, 12, /*n_layers=*/1);
-  const PredictorSet predictors = SignPredictors(checkpoint_.config, 2);
+  const PredictorSet predictors = SignPredictors(checkpoint_->config, 2);
   const std::vector<float> alone =
       Decode({.mode = NeuronMode::kPredicted, .predictors = &predictors}, tokens, 1, Quality::kBalanced);
   for (const uint32_t seed : {1u, 2u, 3u, 4u}) {
-    const Plan plan = RandomPlan(checkpoint_.config, 0.3, seed);
+    const Plan plan = RandomPlan(checkpoint_->config, 0.3, seed);
     ExpectClose(Decode({.mode = NeuronMode::kPredicted, .plan = &plan, .predictors = &predictors}, tokens, 4,
                        Quality::kBalanced),
                 alone, fmt::format("plan {}", seed));
@@ -231,8 +232,8 @@ TEST_F(HybridTest, PredictedSplitsGiveThePredictedAnswer) {
 TEST_F(HybridTest, DevicesWithoutMarkedNeuronsAreNotAsked) {
   const std::vector<TokenId> tokens = RandomTokens(6, 8);
   Open(ElementType::kF32, 13);
-  const Plan plan = RandomPlan(checkpoint_.config, 0.5, 14);
-  const PredictorSet none = SignPredictors(checkpoint_.config, 256);
+  const Plan plan = RandomPlan(checkpoint_->config, 0.5, 14);
+  const PredictorSet none = SignPredictors(checkpoint_->config, 256);
   const auto model = Load({.mode = NeuronMode::kPredicted, .plan = &plan, .predictors = &none});
   Transformer& transformer = **model->transformer;
   const std::vector<float> logits = Decode(transformer, tokens, 1, Quality::kBalanced);
@@ -248,7 +249,7 @@ TEST_F(HybridTest, DevicesWithoutMarkedNeuronsAreNotAsked) {
 TEST_F(HybridTest, HotNeuronsLeaveHostMemoryUnlessTheyAreKept) {
   Open(ElementType::kF16, 15);
   const std::vector<TokenId> tokens = RandomTokens(10, 9);
-  const Plan plan = RandomPlan(checkpoint_.config, 0.5, 16);
+  const Plan plan = RandomPlan(checkpoint_->config, 0.5, 16);
   const auto moved = Load({.mode = NeuronMode::kExact, .plan = &plan});
   const auto kept = Load({.mode = NeuronMode::kExact, .plan = &plan, .keep_host_copy = true});
   for (const LayerWeights& layer : moved->weights.layers) EXPECT_EQ(layer.ffn.bundle_storage.size_bytes(), 0);
@@ -266,7 +267,7 @@ TEST_F(HybridTest, HotNeuronsLeaveHostMemoryUnlessTheyAreKept) {
 
 TEST_F(HybridTest, APlanThatDoesNotFitIsRefusedBeforeAnythingIsCopied) {
   Open(ElementType::kF16, 17);
-  Plan plan = RandomPlan(checkpoint_.config, 0.5, 18);
+  Plan plan = RandomPlan(checkpoint_->config, 0.5, 18);
   const auto fits = Load({.mode = NeuronMode::kExact, .plan = &plan});
   ASSERT_TRUE(fits->transformer.ok());
   const int64_t used = (*fits->transformer)->devices()[1]->used_bytes();
@@ -286,13 +287,13 @@ TEST_F(HybridTest, RefusesWhatItCannotRun) {
   Open(ElementType::kF32, 19);
   EXPECT_EQ(Load({.mode = NeuronMode::kPredicted})->transformer.status().code(),
             absl::StatusCode::kInvalidArgument);
-  Plan cuda = RandomPlan(checkpoint_.config, 0.5, 20);
+  Plan cuda = RandomPlan(checkpoint_->config, 0.5, 20);
   cuda.devices[1].kind = DeviceKind::kCuda;
   EXPECT_EQ(Load({.plan = &cuda})->transformer.status().code(), absl::StatusCode::kFailedPrecondition);
-  Plan apart = RandomPlan(checkpoint_.config, 0.5, 21);
+  Plan apart = RandomPlan(checkpoint_->config, 0.5, 21);
   apart.layers[1].kv_cache_device = 1 - apart.layers[1].attention_device;
   EXPECT_EQ(Load({.plan = &apart})->transformer.status().code(), absl::StatusCode::kInvalidArgument);
-  PredictorSet narrow = SignPredictors(checkpoint_.config, 0);
+  PredictorSet narrow = SignPredictors(checkpoint_->config, 0);
   narrow.model.d_ff = 511;
   EXPECT_EQ(Load({.mode = NeuronMode::kPredicted, .predictors = &narrow})->transformer.status().code(),
             absl::StatusCode::kInvalidArgument);
@@ -306,9 +307,9 @@ TEST_F(HybridTest, RefusesWhatItCannotRun) {
 TEST_F(HybridTest, AuditsCompareWithTheExactStepAndChangeNothing) {
   Open(ElementType::kF32, 22);
   const std::vector<TokenId> tokens = RandomTokens(16, 10);
-  const Plan plan = RandomPlan(checkpoint_.config, 0.5, 23);
-  const PredictorSet all = SignPredictors(checkpoint_.config, -256);
-  const PredictorSet some = SignPredictors(checkpoint_.config, 3);
+  const Plan plan = RandomPlan(checkpoint_->config, 0.5, 23);
+  const PredictorSet all = SignPredictors(checkpoint_->config, -256);
+  const PredictorSet some = SignPredictors(checkpoint_->config, 3);
   for (const Plan* placed : {static_cast<const Plan*>(nullptr), &plan}) {
     const auto everything = Load({.mode = NeuronMode::kPredicted, .plan = placed, .predictors = &all});
     std::vector<float> logits(64);

@@ -196,7 +196,7 @@ TEST(Transformer, StepsOutsideTheContextAreRefused) {
 }
 
 TEST(Transformer, ContextAboveTheModelsIsRefused) {
-  const Demo demo;
+  Demo demo;
   const auto refused =
       Transformer::Create(DemoCheckpoint().config, demo.weights, demo.cpu, {.context_tokens = 513});
   EXPECT_EQ(refused.status(), InvalidArgument("--context is 513, the model's context is 512 tokens"));
