@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -49,6 +50,7 @@ class SyntheticModel {
   SyntheticModel(const SyntheticOptions& options, Matrix<float> basis);
   std::vector<Tensor> Tensors() const;
   void EmbeddingRow(uint64_t stream, int64_t row, std::span<float> out) const;
+  void HeadRow(int64_t row, std::span<float> out) const;
   void GateRow(uint64_t stream, int64_t row, float quantile, std::span<float> out) const;
 
   SyntheticOptions options_;
