@@ -8,7 +8,7 @@
 // and so is the probability that it reaches the activation's threshold.
 //
 // The threshold of the FATReLU is a quarter of a gate's standard deviation, so that computing with plain ReLU
-// would fire half as many neurons again and be seen.
+// would fire a third more neurons and be seen.
 #pragma once
 
 #include <cstdint>
