@@ -3,6 +3,7 @@
 #include "cli/predictor_flags.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "cli/planning_flags.h"
 #include "cli/size_format.h"
@@ -17,6 +18,9 @@ nlohmann::ordered_json FiguresJson(const PredictorFigures& figures, double thres
           {"precision", figures.precision},
           {"marked", figures.marked}};
 }
+
+// Twice the misses, but never all of them; in millionths, so that 0.95 gives 0.9.
+double FastRecall(double recall) { return std::round(std::max(2 * recall - 1, recall / 2) * 1e6) / 1e6; }
 
 }  // namespace
 
@@ -49,9 +53,10 @@ absl::Status CheckPredictorFlags(const PredictorFlags& flags) {
     return FieldError("--predictor",
                       fmt::format("'{}' is unknown; known are mlp, sign, auto, none", flags.kind));
   }
-  if (!(flags.recall > 0 && flags.recall < 1)) {
+  constexpr double kLeastRecall = 0.01;
+  if (!(flags.recall >= kLeastRecall && flags.recall < 1)) {
     return FieldError("--predictor-recall",
-                      fmt::format("is {}, allowed are above 0 and below 1", flags.recall));
+                      fmt::format("is {}, allowed are {} and above, below 1", flags.recall, kLeastRecall));
   }
   if (!(flags.budget > 0 && flags.budget <= 1)) {
     return FieldError("--predictor-budget", fmt::format("is {}, allowed are above 0 to 1", flags.budget));
@@ -74,8 +79,7 @@ std::optional<PredictorChoice> ChoiceOf(const PredictorFlags& flags, bool has_tr
 TrainingOptions TrainingOptionsOf(const PredictorFlags& flags, PredictorChoice choice, int64_t weight_bytes) {
   return {.choice = choice,
           .target_recall = flags.recall,
-          // Twice the misses, but never all.
-          .fast_recall = std::max(2 * flags.recall - 1, flags.recall / 2),
+          .fast_recall = FastRecall(flags.recall),
           .most_bytes = static_cast<int64_t>(flags.budget * static_cast<double>(weight_bytes)),
           .seed = flags.seed};
 }

@@ -70,7 +70,8 @@ absl::Status GatherSamples(const PredictorRun& run, const std::string& corpus, C
 
 absl::StatusOr<std::optional<PredictorSet>> TrainAndWrite(const PredictorRun& run, PredictorChoice choice,
                                                           const ActivationSamples& samples) {
-  auto predictors = Train(run, choice, samples);
+  // Interrupted while gathering there may be too few samples to train with: no reason to do without.
+  auto predictors = run.go_on() ? Train(run, choice, samples) : Cancelled("interrupted");
   if (absl::IsCancelled(predictors.status())) {
     return Cancelled("interrupted: the counts are kept in {}; --resume trains the predictors",
                      run.directory.profile());

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""thermocline profile and plan on the demo model: contract, determinism, resuming, merging, refusals that overwrite nothing.
+"""thermocline profile and plan on the demo model: contract, determinism, resuming, merging, predictors, refusals that overwrite nothing.
 
 usage: profile_test.py THERMOCLINE SOURCE_DIR
 SPDX-License-Identifier: Apache-2.0
@@ -41,7 +41,7 @@ class ProfileTest(unittest.TestCase):
         cls.corpus = cls.root / "corpus.txt"
         cls.corpus.write_bytes(VALID.read_bytes()[:60000])
         cls.first = cls.root / "first"
-        cls.answer = run_json("profile", DEMO, "--corpus", cls.corpus, "--gpu-memory", "10MiB", "--device", "host", "--out", cls.first)
+        cls.answer = run_json("profile", DEMO, "--corpus", cls.corpus, "--gpu-memory", "10MiB", "--device", "host", "--predictor", "none", "--out", cls.first)
         cls.hardware = cls.first / "hardware.json"
 
     @classmethod
@@ -50,7 +50,7 @@ class ProfileTest(unittest.TestCase):
 
     def profile(self, out, *more, corpus=None):
         return run("profile", DEMO, "--corpus", corpus or self.corpus, "--gpu-memory", "10MiB", "--device", "host", "--hardware",
-                   self.hardware, "--out", self.root / out, *more)
+                   self.hardware, "--predictor", "none", "--out", self.root / out, *more)
 
     def test_contract(self):
         answer, plan = self.answer, self.answer["plan"]
@@ -125,6 +125,9 @@ class ProfileTest(unittest.TestCase):
         shutil.copytree(self.first, out)
         before = digests(out)
         base = ["profile", DEMO, "--out", out, "--device", "host", "--hardware", self.hardware]
+        for flag, value in (("--predictor", "oracle"), ("--predictor-recall", "1"), ("--predictor-budget", "0"),
+                            ("--predictor-tokens", "3"), ("--predictor-memory", "much")):
+            self.refused([flag], *base, "--corpus", self.corpus, "--gpu-memory", "10MiB", flag, value, code=2)
         empty, utf16, broken = self.root / "empty.txt", self.root / "utf16.txt", self.root / "broken.jsonl"
         empty.touch()
         utf16.write_bytes("in another encoding".encode("utf-16"))
@@ -149,6 +152,110 @@ class ProfileTest(unittest.TestCase):
 
     def test_a_budget_that_fits_nothing_says_what_would(self):
         self.refused(["bytes"], "plan", self.first, "--gpu-memory", "1kB", "--device", "host")
+
+
+class PredictorTest(unittest.TestCase):
+    """Few samples and a short corpus, so that training takes seconds."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.root = Path(tempfile.mkdtemp())
+        cls.corpus = cls.root / "corpus.txt"
+        cls.corpus.write_bytes(VALID.read_bytes()[:16000])
+        cls.first = cls.root / "first"
+        cls.answer = run_json("profile", DEMO, "--corpus", cls.corpus, "--gpu-memory", "10MiB", "--device", "host", "--out", cls.first,
+                              "--context", 64, "--predictor", "mlp", "--predictor-tokens", 128)
+        cls.base = ("--gpu-memory", "10MiB", "--device", "host", "--hardware", cls.first / "hardware.json", "--context", 64,
+                    "--predictor-tokens", 128)
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.root)
+
+    def profile(self, out, *more, model=DEMO):
+        return run("profile", model, *self.base, "--out", self.root / out, "--corpus", self.corpus, *more)
+
+    def test_contract(self):
+        summary = self.answer["predictors"]
+        self.assertEqual({p.name for p in self.first.iterdir()},
+                         {"profile.pb", "hardware.json", "plan.pb", "report.html", "predictor.safetensors"})
+        weights = (Path(DEMO) / "model.safetensors").stat().st_size
+        for layer in self.answer["layers"]:
+            predictor = layer["predictor"]
+            self.assertEqual(predictor["kind"], "mlp")
+            self.assertEqual(predictor["hidden"] % 32, 0)
+            self.assertGreaterEqual(predictor["recall"], 0.95)
+            self.assertGreater(predictor["precision"], 0)
+            self.assertLess(predictor["fast"]["marked"], predictor["marked"] + 1e-9)
+            self.assertLessEqual(predictor["balanced"]["threshold"], predictor["fast"]["threshold"])
+        self.assertEqual(summary["bytes"], sum(layer["predictor"]["bytes"] for layer in self.answer["layers"]))
+        self.assertLessEqual(summary["bytes"], weights * 0.1)
+        self.assertEqual(summary["bytes"], sum(device["predictor_bytes"] for device in self.answer["plan"]["devices"]))
+        self.assertEqual((summary["target_recall"], summary["fast_recall"]), (0.95, 0.9))
+        self.assertIn('id="predictor-recall-chart"', (self.first / "report.html").read_text())
+
+    def test_inspect(self):
+        told = run_json("inspect", self.first)
+        self.assertEqual(told["model_sha256"], self.answer["model_sha256"])
+        self.assertEqual([layer for layer in told["predictors"]["layers"]], [layer["predictor"] for layer in self.answer["layers"]])
+        self.assertTrue(told["plan"]["of_this_profile"])
+        self.assertTrue(told["report"])
+        self.assertEqual(told["profile"]["tokens"], self.answer["tokens"])
+        self.assertEqual(run("inspect", self.first).returncode, 0)
+
+    def test_plans_count_predictors(self):
+        plan = run_json("plan", self.first, "--gpu-memory", "9MiB", "--device", "host")
+        self.assertEqual(sum(device["predictor_bytes"] for device in plan["devices"]), self.answer["predictors"]["bytes"])
+
+    def test_sign_predictors_need_no_training_and_are_the_same_twice(self):
+        for out in ("sign", "again"):
+            # The memory limit sends the samples to a file, which must be gone in the end.
+            result = self.profile(out, "--predictor", "sign", "--predictor-budget", "1", "--predictor-memory", "4kB")
+            self.assertEqual(result.returncode, 0, result)
+        self.assertEqual(digests(self.root / "sign"), digests(self.root / "again"))
+        told = run_json("inspect", self.root / "sign")
+        self.assertEqual({layer["kind"] for layer in told["predictors"]["layers"]}, {"sign"})
+        merged = self.root / "merged"
+        result = run("profile", DEMO, "--merge", self.root / "sign", "--merge", self.root / "sign", *self.base, "--out", merged)
+        self.assertEqual(result.returncode, 0, result)
+        self.assertEqual(digests(merged)["predictor.safetensors"], digests(self.root / "sign")["predictor.safetensors"])
+
+    def test_resuming_trains_too(self):
+        stop = ("--predictor", "sign", "--predictor-budget", "1")
+        self.assertEqual(self.profile("stopped", "--max-tokens", 300, *stop).returncode, 0)
+        (self.root / "stopped" / "predictor.safetensors").unlink()
+        result = self.profile("stopped", "--resume", *stop)
+        self.assertEqual(result.returncode, 0, result)
+        self.assertIn(b"trained from the beginning", result.stderr)
+        self.assertEqual(run_json("inspect", self.root / "stopped")["profile"]["tokens"], self.answer["tokens"])
+        self.assertIsNotNone(run_json("inspect", self.root / "stopped")["predictors"])
+
+    def test_none_removes_what_was_there(self):
+        out = self.root / "none"
+        shutil.copytree(self.first, out)
+        result = self.profile("none", "--predictor", "none")
+        self.assertEqual(result.returncode, 0, result)
+        self.assertIn(b"predictor.safetensors is removed", result.stderr)
+        self.assertNotIn("predictor.safetensors", digests(out))
+        self.assertNotIn('id="predictors"', (out / "report.html").read_text())
+
+    def test_another_models_are_refused_and_do_not_survive(self):
+        other = self.root / "other"
+        shutil.copytree(DEMO, other)
+        weights = bytearray((other / "model.safetensors").read_bytes())
+        weights[-1] ^= 1
+        (other / "model.safetensors").write_bytes(weights)
+        result = self.profile("of_other", "--predictor", "none", model=other)
+        self.assertEqual(result.returncode, 0, result)
+        shutil.copy(self.first / "predictor.safetensors", self.root / "of_other")
+        for command in ("inspect", "plan"):
+            result = run(command, self.root / "of_other")
+            self.assertEqual(result.returncode, 1, result)
+            self.assertIn(b"predictor.safetensors: made for the model with SHA-256 " + self.answer["model_sha256"].encode(), result.stderr)
+        result = self.profile("of_other", "--predictor", "sign", "--predictor-budget", "0.0001", model=other)
+        self.assertEqual(result.returncode, 1, result)
+        self.assertIn(b"is removed", result.stderr)
+        self.assertNotIn("predictor.safetensors", digests(self.root / "of_other"))
 
 
 if __name__ == "__main__":

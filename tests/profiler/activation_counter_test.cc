@@ -288,6 +288,53 @@ TEST_F(TwelveLayers, CountsEqualTheSlowModel) {
   }
 }
 
+// Tokens of one neuron for which samples say that it was active.
+uint64_t ActiveSamples(const LayerSamples& samples, size_t neuron) {
+  uint64_t count = 0;
+  for (int64_t t = 0; t < samples.tokens(); ++t)
+    count += samples.active.row(t)[neuron / 64] >> neuron % 64 & 1;
+  return count;
+}
+
+// With room for every token the samples are the counts, split at the same windows.
+TEST_F(TwelveLayers, SamplesHoldWhatIsCounted) {
+  const Runner runner(Write(SlowLlama(TwelveLayerConfig(Activation::kRelu), 2)), {.block_tokens = 7});
+  const std::string corpus = folder_.Write("a.txt", kText);
+  const ModelConfig& config = runner.checkpoint.config;
+  const auto make = [&] {
+    return *ActivationSamples::Create({.n_layers = config.n_layers,
+                                       .d_model = config.d_model,
+                                       .d_ff = config.d_ff,
+                                       .training_tokens = 4096,
+                                       .held_out_tokens = 4096});
+  };
+  ActivationSamples samples = make();
+  ActivationProfile profile = runner.Empty();
+  const CountingOptions options{.window_tokens = 16, .held_out_every = 3, .samples = &samples};
+  ASSERT_TRUE(CountActivations(*runner.transformer, tokenizer_, corpus, options, profile, kGoOn).ok());
+  EXPECT_EQ(samples.tokens(SamplePart::kTraining), profile.profiled_tokens);
+  EXPECT_EQ(samples.tokens(SamplePart::kHeldOut), profile.held_out_tokens);
+  uint64_t active = 0;
+  for (int64_t l = 0; l < config.n_layers; ++l) {
+    const LayerActivations& counts = profile.layers[static_cast<size_t>(l)];
+    for (size_t i = 0; i < counts.profiled.active.size(); ++i) {
+      EXPECT_EQ(ActiveSamples(samples.Layer(SamplePart::kTraining, l), i), counts.profiled.active[i]);
+      EXPECT_EQ(ActiveSamples(samples.Layer(SamplePart::kHeldOut, l), i), counts.held_out.active[i]);
+      active += counts.profiled.active[i];
+    }
+  }
+  EXPECT_GT(active, 0u);
+
+  // The first of two ranks never counts a held-out window when every second one is, but samples both parts.
+  ActivationSamples share = make();
+  ActivationProfile first = runner.Empty();
+  const CountingOptions of_two{.window_tokens = 16, .held_out_every = 2, .ranks = 2, .samples = &share};
+  ASSERT_TRUE(CountActivations(*runner.transformer, tokenizer_, corpus, of_two, first, kGoOn).ok());
+  EXPECT_EQ(first.held_out_tokens, 0);
+  EXPECT_GT(share.tokens(SamplePart::kHeldOut), 0);
+  EXPECT_EQ(share.tokens(SamplePart::kTraining) + share.tokens(SamplePart::kHeldOut), first.profiled_tokens);
+}
+
 TEST_F(TwelveLayers, LayersKeepTheirOrderInTheFile) {
   const Runner runner(Write(SlowLlama(TwelveLayerConfig(Activation::kRelu), 1)));
   ActivationProfile profile = runner.Empty();

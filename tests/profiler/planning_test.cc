@@ -1,0 +1,69 @@
+// Planning: what a profile's predictors and weights become in the placement problem.
+// SPDX-License-Identifier: Apache-2.0
+#include "profiler/planning.h"
+
+#include <gtest/gtest.h>
+
+#include "report_fixture.h"
+#include "tests/support/refusal.h"
+
+namespace thermocline {
+namespace {
+
+ReportSample Sample() {
+  ReportSample sample = SkewedSample(3, 256);
+  sample.profile.footprint = {.neuron_bytes = 24576,
+                              .attention_bytes = 1 << 20,
+                              .kv_bytes_per_token = 1024,
+                              .head_bytes = 1 << 20,
+                              .context_tokens = 512};
+  return sample;
+}
+
+TEST(BuildPlacementProblem, PredictorsAreTenants) {
+  const ReportSample sample = Sample();
+  PlanningOptions options{.budget_bytes = int64_t{1} << 30};
+  options.predictor_bytes = {1000, 0, 3000};
+  const auto problem = BuildPlacementProblem(sample.profile, "hash", sample.hardware, options);
+  ASSERT_TRUE(problem.ok()) << problem.status();
+  for (size_t l = 0; l < 3; ++l) EXPECT_EQ(problem->layers[l].predictor_bytes, options.predictor_bytes[l]);
+  const auto plan = SolvePlacement(*problem);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->devices[0].predictor_bytes + plan->devices[1].predictor_bytes, 4000);
+
+  options.predictor_bytes.clear();
+  const auto without = BuildPlacementProblem(sample.profile, "hash", sample.hardware, options);
+  ASSERT_TRUE(without.ok());
+  for (const PlacementLayer& layer : without->layers) EXPECT_EQ(layer.predictor_bytes, 0);
+}
+
+TEST(BuildPlacementProblem, PredictorsOfOtherLayersAreRefused) {
+  const ReportSample sample = Sample();
+  PlanningOptions options;
+  options.predictor_bytes = {1000, 2000};
+  ExpectRefusal(BuildPlacementProblem(sample.profile, "hash", sample.hardware, options).status(),
+                {"predictors of 2 layers", "3"});
+}
+
+// Q4_0 rows of 18 bytes a block of 32, Q8_0 of 34, F16 of 2 bytes an element.
+TEST(NeuronBytesOf, CountsRows) {
+  FeedForward ffn{.layout = FfnLayout::kBundles};
+  ffn.bundles = {.n_neurons = 8,
+                 .d_model = 64,
+                 .gate_type = ElementType::kQ4_0,
+                 .up_type = ElementType::kF16,
+                 .down_type = ElementType::kQ8_0};
+  EXPECT_EQ(NeuronBytesOf(ffn).gate, 36);
+  EXPECT_EQ(NeuronBytesOf(ffn).up_down, 128 + 68);
+  ffn.bundles.gated = false;
+  EXPECT_EQ(NeuronBytesOf(ffn).up_down, 68);
+  FeedForward matrices;
+  matrices.gate = {.type = ElementType::kQ4_0, .rows = 96, .cols = 64};
+  matrices.up = {.type = ElementType::kF16, .rows = 96, .cols = 64};
+  matrices.down = {.type = ElementType::kQ8_0, .rows = 64, .cols = 96};
+  EXPECT_EQ(NeuronBytesOf(matrices).gate, 36);
+  EXPECT_EQ(NeuronBytesOf(matrices).up_down, 128 + 68);
+}
+
+}  // namespace
+}  // namespace thermocline
