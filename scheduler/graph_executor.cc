@@ -171,6 +171,7 @@ void GraphExecutor::State::RunOnAll() {
   complete_ = false;
 
   Executor& cpu = executors_[0];
+  cpu.own_begin = cpu.own_end = 0;  // a run that ended here left both behind its last operator
   for (size_t i = 0; i < run_size_; ++i) {
     const OperatorId id = static_cast<OperatorId>(i);
     if (!graph_->at(id).prerequisites.empty()) continue;
@@ -215,6 +216,7 @@ void GraphExecutor::State::MakeReady(OperatorId id, Executor& executor, int64_t&
     timing.skipped = true;
     executor.finished[static_cast<size_t>(n_finished++)] = id;
   } else if (ready.device == executor.device) {
+    TC_CHECK(executor.own_end < static_cast<int64_t>(run_size_));
     executor.own_ready[static_cast<size_t>(executor.own_end++)] = id;
   } else {
     timing.handed_over = !ready.prerequisites.empty();

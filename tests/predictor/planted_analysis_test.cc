@@ -63,7 +63,7 @@ class PlantedModel : public ::testing::Test {
     auto analysis = AnalysePlanted(run_->model, *run_->checkpoint, std::string(64, 'a'), run_->cpu);
     ASSERT_TRUE(analysis.ok()) << analysis.status();
     run_->analysis = *std::move(analysis);
-    const auto weights = ModelWeights::Load(*run_->checkpoint, run_->cpu);
+    auto weights = ModelWeights::Load(*run_->checkpoint, run_->cpu);
     ASSERT_TRUE(weights.ok()) << weights.status();
     auto transformer = Transformer::Create(run_->checkpoint->config, *weights, run_->cpu, {});
     ASSERT_TRUE(transformer.ok()) << transformer.status();

@@ -247,6 +247,18 @@ TEST(GraphExecutor, GraphsOfWhichNothingRunsEnd) {
   EXPECT_EQ(executor->stats().skipped_operators, 3u);
 }
 
+// Each run ends on the caller with operators of its own just done: the next must not count on from there.
+TEST(GraphExecutor, RunsThatEndOnTheCallerLeaveNothingBehind) {
+  const std::unique_ptr<GraphExecutor> executor = *GraphExecutor::Create(2);
+  int works = 0;
+  OperatorGraph graph;
+  const auto count = [&works] { ++works; };
+  graph.Add({.name = "on the accelerator", .device = 1, .work = count});
+  for (OperatorId id = 0; id < 6; ++id) graph.Add({.name = "chain", .work = count, .prerequisites = {id}});
+  for (int run = 0; run < 100; ++run) executor->Run(graph);
+  EXPECT_EQ(works, 700);
+}
+
 TEST(GraphExecutor, CountsHandOversAndForgetsThemWhenAsked) {
   OperatorGraph graph;
   graph.Add(Work(0, {}, [] {}));
