@@ -71,6 +71,7 @@ class Scheduler {
   bool Drain(std::chrono::milliseconds timeout);
 
   SchedulerStats stats() const;
+  const SchedulerOptions& options() const { return options_; }
   RequestLimits limits() const { return {runner_.context_length(), runner_.n_vocab(), runner_.predicts()}; }
 
  private:
