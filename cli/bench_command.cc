@@ -61,7 +61,7 @@ absl::StatusOr<std::vector<TokenId>> BenchPrompt(const Flags& flags, const Loade
     return tokens;
   }
   TC_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(flags.text, kTextLimitBytes));
-  TC_ASSIGN_OR_RETURN(tokens, model.checkpoint.tokenizer->Encode(text, {}));
+  TC_ASSIGN_OR_RETURN(tokens, model.checkpoint.tokenizer->Encode(text, {.add_bos = true}));
   if (tokens.size() < count) {
     return FieldError("--text", fmt::format("{}: {} tokens, --prompt-tokens is {}", flags.text, tokens.size(),
                                             flags.prompt_tokens));

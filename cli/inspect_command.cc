@@ -1,10 +1,11 @@
-// thermocline inspect: what a model file holds.
+// thermocline inspect: what a model file or a profile directory holds.
 // SPDX-License-Identifier: Apache-2.0
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
+#include "cli/inspect_directory.h"
 #include "cli/size_format.h"
 #include "model/checkpoint.h"
 #include "scheduler/request.h"
@@ -71,7 +72,18 @@ void PrintForPeople(const nlohmann::ordered_json& json) {
   }
 }
 
+absl::Status InspectDirectory(const Flags& flags) {
+  TC_ASSIGN_OR_RETURN(const nlohmann::ordered_json json, DescribeProfileDirectory(flags.path));
+  if (flags.json) {
+    fmt::print("{}\n", json.dump());
+  } else {
+    PrintProfileDirectory(json);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Inspect(const Flags& flags) {
+  if (IsProfileDirectory(flags.path)) return InspectDirectory(flags);
   CheckpointOptions options;
   if (!flags.activation.empty()) {
     const auto activation = ParseActivation(flags.activation);
@@ -91,9 +103,17 @@ absl::Status Inspect(const Flags& flags) {
 }  // namespace
 
 void AddInspectCommand(CLI::App& program, Command& command) {
-  CLI::App* inspect = program.add_subcommand("inspect", "Say what a model file or folder holds");
+  CLI::App* inspect =
+      program.add_subcommand("inspect", "Say what a model file or folder, or a profile directory, holds");
+  inspect->footer(
+      "With --json, of a profile directory: directory, model_sha256, profile{architecture, activation, "
+      "threshold, n_layers, d_model, d_ff, tokens, held_out_tokens, corpus, corpus_share}, "
+      "predictors{target_recall, fast_recall, bytes, layers[{kind, hidden, recall, precision, marked, bytes, "
+      "balanced, fast}]}, plan{as of `plan --json`, of_this_profile}, hardware{cpu, isa, threads, "
+      "memory_bytes, accelerators}, report. What is not there is null.");
   auto flags = std::make_shared<Flags>();
-  inspect->add_option("MODEL", flags->path, "GGUF file or Hugging Face folder")->required();
+  inspect->add_option("MODEL", flags->path, "GGUF file, Hugging Face folder or profile directory")
+      ->required();
   inspect->add_option("--activation", flags->activation,
                       "relu, silu or fatrelu, instead of what the file or its architecture says");
   inspect->add_flag("--tensors", flags->tensors, "list every tensor");

@@ -127,14 +127,18 @@ absl::StatusOr<DeviceKind> ChooseDevice(const PlanningFlags& flags, const Hardwa
   return DeviceKind::kCuda;
 }
 
+ModelIdentity IdentityOf(const ActivationProfile& profile) {
+  return {.sha256 = profile.model_sha256,
+          .n_layers = std::ssize(profile.layers),
+          .d_model = profile.d_model,
+          .d_ff = profile.d_ff};
+}
+
 absl::StatusOr<std::optional<PredictorSet>> PredictorsOf(const ProfileDirectory& directory,
                                                          const ActivationProfile& profile) {
   std::error_code ignored;
   if (!std::filesystem::exists(directory.predictors(), ignored)) return std::nullopt;
-  return ReadPredictors(directory.predictors(), {.sha256 = profile.model_sha256,
-                                                 .n_layers = std::ssize(profile.layers),
-                                                 .d_model = profile.d_model,
-                                                 .d_ff = profile.d_ff});
+  return ReadPredictors(directory.predictors(), IdentityOf(profile));
 }
 
 absl::StatusOr<SolvedPlan> SolveFor(const ActivationProfile& profile, const std::string& profile_path,

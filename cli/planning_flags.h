@@ -58,6 +58,9 @@ struct ProfileDirectory {
   std::string report() const { return path + "/report.html"; }
 };
 
+// The model that a profile was made for.
+ModelIdentity IdentityOf(const ActivationProfile& profile);
+
 // The directory's predictors; nothing where there are none, an error where they are not those of the
 // profile's model or cannot be read.
 absl::StatusOr<std::optional<PredictorSet>> PredictorsOf(const ProfileDirectory& directory,

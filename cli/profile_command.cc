@@ -171,7 +171,7 @@ absl::StatusOr<std::optional<PredictorSet>> Predictors(const Flags& flags, const
 }
 
 nlohmann::ordered_json ProfileJson(const ActivationProfile& profile, const Plan& plan,
-                                   const PredictorSet* predictors) {
+                                   const PredictorSet* predictors, int64_t weight_bytes) {
   nlohmann::ordered_json layers = nlohmann::ordered_json::array();
   for (size_t l = 0; l < profile.layers.size(); ++l) {
     const LayerActivations& layer = profile.layers[l];
@@ -190,10 +190,19 @@ nlohmann::ordered_json ProfileJson(const ActivationProfile& profile, const Plan&
          {"predictor", predictors != nullptr ? PredictorJson(predictors->layers[l], predictors->model)
                                              : nlohmann::ordered_json()}});
   }
+  nlohmann::ordered_json summary;
+  if (predictors != nullptr) {
+    const int64_t bytes = PredictorBytes(*predictors);
+    summary = {{"target_recall", predictors->target_recall},
+               {"fast_recall", predictors->fast_recall},
+               {"bytes", bytes},
+               {"share_of_weights", static_cast<double>(bytes) / static_cast<double>(weight_bytes)}};
+  }
   return {{"model_sha256", profile.model_sha256},
           {"tokens", profile.profiled_tokens},
           {"held_out_tokens", profile.held_out_tokens},
           {"layers", layers},
+          {"predictors", summary},
           {"plan", PlanJson(plan)}};
 }
 
@@ -278,15 +287,24 @@ absl::Status Profile(const Flags& flags) {
                       SolveFor(profile, directory.profile(), hardware, flags.planning, some_predictors));
   TC_RETURN_IF_ERROR(WritePlan(solved.plan, directory.plan()));
   TC_ASSIGN_OR_RETURN(std::vector<SweepPoint> sweep, Curve(solved));
+  const int64_t weight_bytes = model->checkpoint.total_bytes();
+  // Merged profiles' predictors were trained for a limit that is not known here.
+  const int64_t limit_bytes =
+      flags.merge.empty()
+          ? TrainingOptionsOf(flags.predictor, PredictorChoice::kAuto, weight_bytes).most_bytes
+          : 0;
   const std::string report =
       RenderReport({.model_name = std::filesystem::path(flags.model.path).filename().string(),
                     .profile = &profile,
                     .plan = &solved.plan,
                     .hardware = &hardware,
-                    .sweep = std::move(sweep)});
+                    .sweep = std::move(sweep),
+                    .predictors = some_predictors,
+                    .predictor_limit_bytes = limit_bytes,
+                    .neuron_bytes = NeuronBytesOf(model->weights.layers.front().ffn)});
   TC_RETURN_IF_ERROR(ReplaceFile(directory.report(), report));
   if (flags.json) {
-    fmt::print("{}\n", ProfileJson(profile, solved.plan, some_predictors).dump());
+    fmt::print("{}\n", ProfileJson(profile, solved.plan, some_predictors, weight_bytes).dump());
   } else {
     PrintProfile(profile, directory);
     if (predictors) PrintPredictors(*predictors);

@@ -84,7 +84,7 @@ void MultiplyByUp(const float* up, FiredList& list) {
 }
 
 NeuronReads BlockOneToken(const SparseFfnArgs& args, std::span<const uint32_t> candidates,
-                          std::span<TokenMask> fired_out) {
+                          std::span<const uint32_t> next_candidates, std::span<TokenMask> fired_out) {
   const BundleView& bundles = args.bundles;
   const float* x = args.x.data;
   const auto count = static_cast<int64_t>(candidates.size());
@@ -114,7 +114,7 @@ NeuronReads BlockOneToken(const SparseFfnArgs& args, std::span<const uint32_t> c
     MultiplyByUp(products, list);
   }
   reads.down_rows = list.count;
-  AddListed({bundles.down(), list.listed()}, list.values, args.y.data);
+  AddListed({bundles.down(), list.listed()}, {bundles.gate(), next_candidates}, list.values, args.y.data);
   return reads;
 }
 
@@ -206,7 +206,7 @@ NeuronReads BlockBatch(const SparseFfnArgs& args, std::span<const uint32_t> cand
 
 }  // namespace
 
-NeuronReads AccumulateNeurons(const SparseFfnArgs& args) {
+NeuronReads AccumulateNeurons(const SparseFfnArgs& args, std::span<const uint32_t> next_rows) {
   const NeuronSelection& candidates = args.candidates;
   HWY_DASSERT(args.x.rows <= kMostSparseTokens && args.y.rows == args.x.rows);
   HWY_DASSERT(args.fired.size() == candidates.rows.size());
@@ -218,7 +218,10 @@ NeuronReads AccumulateNeurons(const SparseFfnArgs& args) {
     const std::span<const uint32_t> rows = candidates.rows.subspan(begin, count);
     const std::span<TokenMask> fired = args.fired.subspan(begin, count);
     if (one_token) {
-      reads += BlockOneToken(args, rows, fired);
+      const size_t end = begin + count;
+      const std::span<const uint32_t> next =
+          end < candidates.rows.size() ? candidates.rows.subspan(end) : next_rows;
+      reads += BlockOneToken(args, rows, next, fired);
     } else {
       const bool all = candidates.tokens.empty();
       reads +=

@@ -76,22 +76,25 @@ HWY_NOINLINE void AddRowsOnce(const uint8_t* const* rows, const uint8_t* const* 
 }
 
 // y += every row that gather gives. gather(rows, factors) fills a group with the next rows and returns how
-// many there are, less than kGroupRows at the end.
-template <class Codec, class Gather>
-HWY_INLINE void AddGroups(const Gather& gather, int64_t count, float* HWY_RESTRICT y) {
+// many there are, less than kGroupRows at the end. ahead(i): the row that the caller reads i-th after them.
+template <class Codec, class Gather, class Ahead>
+HWY_INLINE void AddGroups(const Gather& gather, const Ahead& ahead, int64_t count, float* HWY_RESTRICT y) {
   const uint8_t* rows[2][kGroupRows] = {};
   float factors[2][kGroupRows];
+  int64_t prefetched = 0;  // of the rows ahead
   int now = 0;
   int found = gather(rows[now], factors[now]);
   while (found == kGroupRows) {
     const int after = gather(rows[1 - now], factors[1 - now]);
-    for (int r = after; r < kGroupRows; ++r) rows[1 - now][r] = rows[now][r];  // nothing to prefetch
+    for (int r = after; r < kGroupRows; ++r) rows[1 - now][r] = ahead(prefetched++);
     AddRowsOnce<Codec, kGroupRows>(rows[now], rows[1 - now], factors[now], count, y);
     now = 1 - now;
     found = after;
   }
-  for (int r = 0; r < found; ++r)
-    AddRowsOnce<Codec, 1>(rows[now] + r, rows[now] + r, factors[now] + r, count, y);
+  for (int r = 0; r < found; ++r) {
+    const uint8_t* next = ahead(prefetched++);
+    AddRowsOnce<Codec, 1>(rows[now] + r, &next, factors[now] + r, count, y);
+  }
 }
 
 template <class Codec>
@@ -110,13 +113,18 @@ struct OneToken {
       }
       return found;
     };
-    AddGroups<Codec>(gather, column_end - column_begin, y + column_begin);
+    // Past the last row: the next piece of the matrix lies there.
+    const auto ahead = [&](int64_t i) {
+      return reinterpret_cast<const uint8_t*>(first + (w.rows + i) * w.row_stride_bytes);
+    };
+    AddGroups<Codec>(gather, ahead, column_end - column_begin, y + column_begin);
   }
 };
 
 template <class Codec>
 struct AddListedRows {
-  static void Run(const RowList& list, const float* HWY_RESTRICT factors_of_rows, float* HWY_RESTRICT y) {
+  static void Run(const RowList& list, const RowList& after, const float* HWY_RESTRICT factors_of_rows,
+                  float* HWY_RESTRICT y) {
     int64_t next = 0;
     const auto gather = [&](const uint8_t** rows, float* factors) {
       int found = 0;
@@ -126,7 +134,11 @@ struct AddListedRows {
       }
       return found;
     };
-    AddGroups<Codec>(gather, list.w.cols, y);
+    const auto ahead = [&](int64_t i) {
+      return reinterpret_cast<const uint8_t*>(i < after.size() ? after.row_data(i)
+                                                               : list.row_data(list.size() - 1));
+    };
+    AddGroups<Codec>(gather, ahead, list.w.cols, y);
   }
 };
 
@@ -215,8 +227,8 @@ void AccumulateRows(const WeightView& w, MatrixView<const float> h, int64_t colu
   }
 }
 
-void AddListed(const RowList& list, const float* factors, float* y) {
-  SelectByType<AddListedRows>(list.w.type)(list, factors, y);
+void AddListed(const RowList& list, const RowList& next, const float* factors, float* y) {
+  SelectByType<AddListedRows>(list.w.type)(list, next, factors, y);
 }
 
 int64_t AddListedBatch(const RowList& list, MatrixView<const float> h, MatrixView<float> y) {

@@ -68,7 +68,8 @@ struct KernelTable {
                           int64_t column_end, ZeroRows zero_rows, MatrixView<float> y);
 
   // y += what the candidates contribute, ascending, and fired. One thread's share of SparseFeedForward.
-  NeuronReads (*accumulate_neurons)(const SparseFfnArgs& args);
+  // next_rows: the candidates of the call that the thread makes next, prefetched; empty where there is none.
+  NeuronReads (*accumulate_neurons)(const SparseFfnArgs& args, std::span<const uint32_t> next_rows);
 
   // out = x / sqrt(mean(x^2) + epsilon) * weight.
   void (*rms_norm)(std::span<const float> x, std::span<const float> weight, float epsilon,

@@ -270,6 +270,8 @@ void DotListed(const RowList& list, const RowList& next, const float* x, float* 
 void DotListedBatch(const RowList& list, std::span<const TokenMask> tokens, MatrixView<const float> x,
                     MatrixView<float> products) {
   const WeightView& w = list.w;
+  const ElementTypeInfo& type = InfoOf(w.type);
+  const int64_t chunk_bytes = kChunkColumns / type.block_elements * type.block_bytes;
   const auto every = static_cast<TokenMask>((uint32_t{1} << x.rows) - 1);
   alignas(64) float decoded[kBlockRows * kChunkColumns];
   for (int64_t row = 0; row < list.size(); row += kBlockRows) {
@@ -278,8 +280,14 @@ void DotListedBatch(const RowList& list, std::span<const TokenMask> tokens, Matr
     const bool all = std::all_of(masks, masks + rows, [every](TokenMask mask) { return mask == every; });
     for (int64_t column = 0; column < w.cols; column += kChunkColumns) {
       const int64_t count = HWY_MIN(kChunkColumns, w.cols - column);
-      for (int64_t r = 0; r < rows; ++r)
+      for (int64_t r = 0; r < rows; ++r) {
+        if (row + r + kBlockRows < list.size()) {
+          const std::byte* ahead =
+              list.row_data(row + r + kBlockRows) + column / type.block_elements * type.block_bytes;
+          for (int64_t byte = 0; byte < chunk_bytes; byte += 64) hwy::Prefetch(ahead + byte);
+        }
         DecodeColumns(w.type, list.row_data(row + r), column, count, decoded + r * kChunkColumns);
+      }
       if (all) {
         AllTokens(decoded, rows, x, column, count, products, row);
       } else {

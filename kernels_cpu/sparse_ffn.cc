@@ -56,7 +56,9 @@ NeuronReads SparseFeedForward(const CpuContext& context, const SparseFfnArgs& ar
     for (int64_t i = from; i < to; ++i) {
       const SparseFfnArgs& part = work[static_cast<size_t>(i)];
       std::fill_n(part.y.data, n_tokens * d_model, 0.0f);
-      reads[static_cast<size_t>(i)] = context.kernels->accumulate_neurons(part);
+      const std::span<const uint32_t> next_rows =
+          i + 1 < to ? work[static_cast<size_t>(i + 1)].candidates.rows : std::span<const uint32_t>();
+      reads[static_cast<size_t>(i)] = context.kernels->accumulate_neurons(part, next_rows);
     }
   });
   std::array<int64_t, kNeuronRanges> added;  // sums that are not zero

@@ -19,7 +19,7 @@ void Dequantize(ElementType type, const std::byte* source, int64_t count, float*
 void MatMul(const WeightView& w, MatrixView<const float> x, MatrixView<float> y);
 void AccumulateRows(const WeightView& w, MatrixView<const float> h, int64_t column_begin, int64_t column_end,
                     ZeroRows zero_rows, MatrixView<float> y);
-NeuronReads AccumulateNeurons(const SparseFfnArgs& args);
+NeuronReads AccumulateNeurons(const SparseFfnArgs& args, std::span<const uint32_t> next_rows);
 void RmsNorm(std::span<const float> x, std::span<const float> weight, float epsilon, std::span<float> out);
 void Rope(std::span<float> head, std::span<const float> cos, std::span<const float> sin, bool half);
 void GatedActivation(ActivationFunction activation, std::span<const float> gate, std::span<const float> up,
@@ -59,8 +59,8 @@ void DotListed(const RowList& list, const RowList& next, const float* x, float* 
 void DotListedBatch(const RowList& list, std::span<const TokenMask> tokens, MatrixView<const float> x,
                     MatrixView<float> products);
 
-// y += factors[i] * row i, i ascending, with the bits of AccumulateRows. Every row is read.
-void AddListed(const RowList& list, const float* factors, float* y);
+// y += factors[i] * row i, i ascending, with the bits of AccumulateRows. Every row is read. `next`: as above.
+void AddListed(const RowList& list, const RowList& next, const float* factors, float* y);
 
 // y(t, :) += h(t, i) * row i, i ascending, where h(t, i) is not zero. Returns how many rows were read.
 // h: (n_tokens, at least list.size()).

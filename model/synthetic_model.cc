@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 #include "model/architecture.h"
@@ -168,7 +169,7 @@ struct SyntheticModel::Tensor {
   std::string name;
   std::vector<int64_t> shape;
   Kind kind = Kind::kNormal;
-  double deviation = 0;  // of kNormal and kHead
+  double deviation = 0;  // of kNormal
   int64_t layer = 0;     // of kGate
 };
 
@@ -209,6 +210,7 @@ std::vector<SyntheticModel::Tensor> SyntheticModel::Tensors() const {
   const int64_t q_width = config_.n_heads * config_.d_head, kv_width = config_.n_kv_heads * config_.d_head;
   // Rows of this deviation give results of about 1 from an input that the norm made 1.
   const double unit = 1 / std::sqrt(static_cast<double>(d_model));
+  // The embedding is the first: its rows are drawn from stream kTensors.
   std::vector<Tensor> tensors = {{names.token_embedding, {config_.n_vocab, d_model}, Kind::kEmbedding}};
   for (int64_t l = 0; l < config_.n_layers; ++l) {
     const TensorNames::Layer name = names.layer(l);
@@ -229,7 +231,7 @@ std::vector<SyntheticModel::Tensor> SyntheticModel::Tensors() const {
                     {name.down, {d_model, d_ff}, Kind::kNormal, kUpdate / kSmall / std::sqrt(firing)}});
   }
   tensors.push_back({names.output_norm, {d_model}, Kind::kOnes});
-  tensors.push_back({names.head, {config_.n_vocab, d_model}, Kind::kHead, unit});
+  tensors.push_back({names.head, {config_.n_vocab, d_model}, Kind::kHead});
   return tensors;
 }
 
@@ -264,6 +266,24 @@ void SyntheticModel::GateRow(uint64_t stream, int64_t row, float quantile, std::
   AddCombination(basis_.view(), coefficients, out);
 }
 
+// The part of the predecessor's embedding that tokens do not share, so that greedy decoding goes from token
+// to token through all pieces of the vocabulary and a measurement sees many. Others never are the likeliest.
+void SyntheticModel::HeadRow(int64_t row, std::span<float> out) const {
+  if (row < kFirstSyntheticPiece) return std::fill(out.begin(), out.end(), 0.0f);
+  const int64_t pieces = config_.n_vocab - kFirstSyntheticPiece;
+  // No divisor in common with the number of pieces, so that the steps come to all of them.
+  int64_t step = pieces * 5 / 8;
+  while (std::gcd(step, pieces) != 1) ++step;
+  const int64_t predecessor = (row - kFirstSyntheticPiece + pieces - step % pieces) % pieces;
+  EmbeddingRow(kTensors, kFirstSyntheticPiece + predecessor, out);
+  const std::span<const float> shared = basis_.row(0);
+  const double along = Dot(out, shared);
+  for (size_t c = 0; c < out.size(); ++c)
+    out[c] -= static_cast<float>(along * static_cast<double>(shared[c]));
+  constexpr double kLogit = 10;  // of the successor; those of other pieces are about 0
+  Scale(kLogit / (1 - kSharedPower) / static_cast<double>(config_.d_model), out);
+}
+
 absl::Status SyntheticModel::Write(const std::string& path, const ThreadTeam& team) const {
   const std::vector<Tensor> tensors = Tensors();
   const auto type_of = [&](const Tensor& tensor) {
@@ -289,9 +309,7 @@ absl::Status SyntheticModel::Write(const std::string& path, const ThreadTeam& te
         case Tensor::Kind::kOnes:
           return std::fill(out.begin(), out.end(), 1.0f);
         case Tensor::Kind::kHead:
-          // Without a say <s>, </s> and bytes are never the likeliest, so that no text ends early.
-          if (row < kFirstSyntheticPiece) return std::fill(out.begin(), out.end(), 0.0f);
-          [[fallthrough]];
+          return HeadRow(row, out);
         case Tensor::Kind::kNormal: {
           RandomRow random(options_.seed, stream, static_cast<uint64_t>(row));
           for (float& value : out) value = static_cast<float>(tensor.deviation) * random.Normal();

@@ -8,10 +8,11 @@
 // and so is the probability that it reaches the activation's threshold.
 //
 // The threshold of the FATReLU is a quarter of a gate's standard deviation, so that computing with plain ReLU
-// would fire half as many neurons again and be seen.
+// would fire a third more neurons and be seen.
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -49,6 +50,7 @@ class SyntheticModel {
   SyntheticModel(const SyntheticOptions& options, Matrix<float> basis);
   std::vector<Tensor> Tensors() const;
   void EmbeddingRow(uint64_t stream, int64_t row, std::span<float> out) const;
+  void HeadRow(int64_t row, std::span<float> out) const;
   void GateRow(uint64_t stream, int64_t row, float quantile, std::span<float> out) const;
 
   SyntheticOptions options_;

@@ -106,11 +106,11 @@ ModelConfig SyntheticConfig(const SyntheticShape& shape) {
 
 absl::Status CheckSyntheticShape(const SyntheticOptions& options) {
   const SyntheticShape& shape = options.shape;
-  TC_RETURN_IF_ERROR(Validate(SyntheticConfig(shape), "synthetic model"));
-  if (shape.d_model % shape.n_heads != 0) {
+  if (shape.n_heads > 0 && shape.d_model % shape.n_heads != 0) {
     return InvalidArgument("has {} heads, the limit is a divisor of d_model {}", shape.n_heads,
                            shape.d_model);
   }
+  TC_RETURN_IF_ERROR(Validate(SyntheticConfig(shape), "synthetic model"));
   for (const auto& [name, value] : {std::pair("d_model", shape.d_model), std::pair("d_ff", shape.d_ff)}) {
     if (value % kBlock != 0) {
       return InvalidArgument("has {} {}, the limit is a multiple of {}, the block of {} and of predictors",

@@ -159,26 +159,29 @@ absl::StatusOr<Sizes> SizesOf(const SampleOptions& options) {
   return sizes;
 }
 
-float Activate(const ActivationFunction& activation, float x) {
-  switch (activation.kind) {
-    case Activation::kRelu:
-      return std::max(x, 0.0f);
-    case Activation::kSilu:
-      return x / (1.0f + std::exp(-x));
-    case Activation::kFatRelu:
-      return x >= activation.threshold ? x : 0.0f;
-  }
-  TC_CHECK(false);
+// Bit i: |activate(gate[i])| > threshold.
+template <class Activate>
+void MarkAbove(std::span<const float> gate, float threshold, const Activate& activate,
+               std::span<uint64_t> bits) {
+  std::ranges::fill(bits, 0);
+  for (size_t i = 0; i < gate.size(); ++i)
+    bits[i / 64] |= static_cast<uint64_t>(std::abs(activate(gate[i])) > threshold) << (i % 64);
 }
 
-// Bit i: |activation(gate[i])| > threshold.
 void MarkActive(std::span<const float> gate, const ActivationFunction& activation, float threshold,
                 std::span<uint64_t> bits) {
-  std::ranges::fill(bits, 0);
-  for (size_t i = 0; i < gate.size(); ++i) {
-    const bool active = std::abs(Activate(activation, gate[i])) > threshold;
-    bits[i / 64] |= static_cast<uint64_t>(active) << (i % 64);
+  switch (activation.kind) {
+    case Activation::kRelu:
+      return MarkAbove(
+          gate, threshold, [](float x) { return x > 0.0f ? x : 0.0f; }, bits);
+    case Activation::kSilu:
+      return MarkAbove(
+          gate, threshold, [](float x) { return x / (1.0f + std::exp(-x)); }, bits);
+    case Activation::kFatRelu:
+      return MarkAbove(
+          gate, threshold, [least = activation.threshold](float x) { return x >= least ? x : 0.0f; }, bits);
   }
+  TC_CHECK(false);
 }
 
 bool AllFinite(std::span<const float> values) {

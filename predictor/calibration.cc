@@ -119,9 +119,9 @@ void Calibrate(const ScoreHistogram& calibration, const ScoreHistogram& judgemen
   const auto threshold_for = [&](double recall) {
     const float threshold =
         std::min(calibration.ThresholdFor(WithReserve(recall)), judgement.ThresholdFor(recall));
-    // Where no neuron was ever active the threshold lies above all scores, which a count of signs ends.
-    if (predictor.kind == PredictorKind::kMlp) return threshold;
-    return std::min(threshold, static_cast<float>(d_model));
+    // Edges of bins may lie outside of what a count of signs can be.
+    const auto most = static_cast<float>(d_model);
+    return predictor.kind == PredictorKind::kSign ? std::clamp(threshold, -most, most) : threshold;
   };
   const float balanced = threshold_for(target_recall);
   const float fast = threshold_for(fast_recall);

@@ -19,7 +19,8 @@ constexpr double kFastRecall = 0.90;
 // The logistic function of this many times z is within 0.01 of the normal distribution function of z.
 constexpr double kLogitsPerDeviation = 1.702;
 
-// The block's inputs over tokens.
+// The block's inputs over tokens, if the norm divided all of them by the same number: what lies above the
+// threshold is then normal, and nearly nothing that lies above it would not do so after the true norm.
 struct Moments {
   double shared = 0;   // mean along u
   double planted = 0;  // variance along each direction of the subspace
@@ -33,20 +34,29 @@ struct Gate {
   double outside = 0;  // and the rest
 };
 
-// The feed-forward blocks' input for tokens spread over the pieces of the vocabulary.
-absl::StatusOr<Matrix<float>> Inputs(const Checkpoint& checkpoint, const CpuContext& context, int64_t count) {
+// Embeddings of tokens spread over the pieces of the vocabulary.
+absl::StatusOr<Matrix<float>> Embeddings(const Checkpoint& checkpoint, const CpuContext& context,
+                                         int64_t count) {
   const ModelConfig& config = checkpoint.config;
   TC_ASSIGN_OR_RETURN(const WeightView embedding, checkpoint.tensors.Matrix(checkpoint.names.token_embedding,
                                                                             config.n_vocab, config.d_model));
   const int64_t pieces = config.n_vocab - kFirstSyntheticPiece;
-  TC_ASSIGN_OR_RETURN(Matrix<float> inputs, Matrix<float>::Create(std::min(count, pieces), config.d_model));
-  const std::vector<float> ones(static_cast<size_t>(config.d_model), 1.0f);
-  for (int64_t t = 0; t < inputs.rows(); ++t) {
-    const int64_t token = kFirstSyntheticPiece + t * pieces / inputs.rows();
+  TC_ASSIGN_OR_RETURN(Matrix<float> embeddings,
+                      Matrix<float>::Create(std::min(count, pieces), config.d_model));
+  for (int64_t t = 0; t < embeddings.rows(); ++t) {
+    const int64_t token = kFirstSyntheticPiece + t * pieces / embeddings.rows();
     context.kernels->dequantize(embedding.type, embedding.row_data(token), config.d_model,
-                                inputs.row(t).data());
+                                embeddings.row(t).data());
   }
-  RmsNorm(context, inputs.view(), ones, static_cast<float>(config.norm_epsilon), inputs.view());
+  return embeddings;
+}
+
+// The feed-forward blocks' inputs for these tokens.
+absl::StatusOr<Matrix<float>> Inputs(const Checkpoint& checkpoint, const CpuContext& context, int64_t count) {
+  TC_ASSIGN_OR_RETURN(Matrix<float> inputs, Embeddings(checkpoint, context, count));
+  const std::vector<float> ones(static_cast<size_t>(inputs.cols()), 1.0f);
+  const auto epsilon = static_cast<float>(checkpoint.config.norm_epsilon);
+  RmsNorm(context, inputs.view(), ones, epsilon, inputs.view());
   return inputs;
 }
 
@@ -57,21 +67,26 @@ WeightView AsWeights(const Matrix<float>& matrix) {
 
 absl::StatusOr<Moments> MeasureMoments(const Checkpoint& checkpoint, const CpuContext& context,
                                        const Matrix<float>& basis) {
-  TC_ASSIGN_OR_RETURN(const Matrix<float> inputs, Inputs(checkpoint, context, kMomentTokens));
+  TC_ASSIGN_OR_RETURN(const Matrix<float> inputs, Embeddings(checkpoint, context, kMomentTokens));
   TC_ASSIGN_OR_RETURN(Matrix<float> along, Matrix<float>::Create(inputs.rows(), basis.rows()));
   MatMul(context, AsWeights(basis), inputs.view(), along.view());
-  double shared = 0, shared_power = 0, planted_power = 0;
+  const auto width = static_cast<double>(basis.cols());
+  double shared = 0, shared_power = 0, planted_power = 0, power = 0, norms = 0;
   for (int64_t t = 0; t < along.rows(); ++t) {
     const auto row = along.row(t);
     shared += static_cast<double>(row[0]);
     shared_power += std::pow(static_cast<double>(row[0]), 2);
     for (const float value : row.subspan(1)) planted_power += std::pow(static_cast<double>(value), 2);
+    double token_power = 0;
+    for (const float value : inputs.row(t)) token_power += std::pow(static_cast<double>(value), 2);
+    power += token_power;
+    norms += std::sqrt(token_power / width);
   }
   const auto tokens = static_cast<double>(along.rows()), rank = static_cast<double>(basis.rows() - 1);
-  const auto width = static_cast<double>(basis.cols());  // and the inputs' power, which the norm sees to
-  return Moments{.shared = shared / tokens,
-                 .planted = planted_power / tokens / rank,
-                 .outside = (width - (shared_power + planted_power) / tokens) / (width - rank - 1)};
+  const double norm = norms / tokens, square = tokens * norm * norm;
+  return Moments{.shared = shared / tokens / norm,
+                 .planted = planted_power / square / rank,
+                 .outside = (power - shared_power - planted_power) / square / (width - rank - 1)};
 }
 
 // The sums of squares of the rows.

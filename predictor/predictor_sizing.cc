@@ -14,6 +14,9 @@ namespace {
 // Multiples of 32, a third to a half apart: finer steps differ by less than a training's luck.
 constexpr std::array<int64_t, 16> kHiddenSizes = {32,  64,   96,   128,  192,  256,  384,  512,
                                                   768, 1024, 1536, 2048, 3072, 4096, 6144, 8192};
+// What a short training's cost may exceed that of the final one by. A sign predictor that is cheaper by less
+// is no reason not to train.
+constexpr double kShortTrainingExcess = 1.5;
 constexpr int64_t kSign = 0;  // stands for a sign predictor among hidden sizes
 
 double ActiveShare(const SizingLayer& layer) { return 1 - layer.sparsity; }
@@ -51,7 +54,8 @@ class LayerSearch {
         TC_RETURN_IF_ERROR(ClimbTowards(-first).status());
       }
     }
-    if (layer_.sign_cost && (!layer_.mlp || *layer_.sign_cost <= cost())) hidden_ = kSign;
+    if (layer_.sign_cost && (!layer_.mlp || *layer_.sign_cost * kShortTrainingExcess <= cost()))
+      hidden_ = kSign;
     return absl::OkStatus();
   }
 

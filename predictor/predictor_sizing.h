@@ -53,7 +53,8 @@ using TryHidden = absl::FunctionRef<absl::StatusOr<double>(size_t layer, int64_t
 
 // Per layer climbs from the baseline to the size of least cost among its neighbours (multiples of 32), then
 // shrinks where a saved byte costs least until all predictors take at most most_bytes. No size of a layer is
-// tried twice. FailedPrecondition naming the least size when nothing fits.
+// tried twice. A layer that may have either kind gets a sign predictor here only where that costs less by so
+// much that longer training cannot change it. FailedPrecondition naming the least size when nothing fits.
 absl::StatusOr<std::vector<SizedLayer>> SizePredictors(std::span<const SizingLayer> layers,
                                                        int64_t most_bytes, TryHidden try_hidden);
 

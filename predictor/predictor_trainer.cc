@@ -16,7 +16,7 @@
 namespace thermocline {
 namespace {
 
-constexpr int64_t kBatchTokens = 512;
+constexpr int64_t kBatchTokens = 256;
 constexpr int64_t kJudgedTokens = 2048;  // held-out tokens that decide when to stop
 constexpr int64_t kJudgements = 12;      // of a whole training
 constexpr int kPatience = 3;             // judgements in a row without a better loss

@@ -3,8 +3,6 @@
 #include "predictor/train_predictors.h"
 
 #include <algorithm>
-#include <bit>
-#include <cmath>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -16,12 +14,12 @@ namespace thermocline {
 namespace {
 
 constexpr int64_t kSearchPasses = 100'000;   // tokens of a short training
-constexpr int64_t kFinalPasses = 1'500'000;  // of the training that is kept
+constexpr int64_t kFinalPasses = 1'000'000;  // of the training that is kept
 constexpr int64_t kSearchScoredTokens = 2048;
 constexpr int64_t kFinalScoredTokens = 8192;  // of each half
 constexpr double kSearchShare = 0.4;          // of the arithmetic allowed and, roughly, of the time
 constexpr double kTriedSizes = 6;             // of a layer, as planned for
-constexpr double kPositiveWeight = 2;
+constexpr double kPositiveWeight = 4;
 constexpr int64_t kBlockElements = 32;  // of Q8_0, whose rows are whole blocks
 constexpr int64_t kScoredForSign = 4096;
 
@@ -54,10 +52,9 @@ class Run {
 
   absl::StatusOr<std::vector<LayerPredictor>> Train() {
     TC_RETURN_IF_ERROR(CalibrateSigns());
-    std::vector<SizingLayer> sizing;
-    for (size_t l = 0; l < layers_.size(); ++l) sizing.push_back(Sizing(l));
+    for (size_t l = 0; l < layers_.size(); ++l) sizing_.push_back(Sizing(l));
     TC_ASSIGN_OR_RETURN(const std::vector<SizedLayer> sized,
-                        SizePredictors(sizing, options_.most_bytes, [&](size_t layer, int64_t hidden) {
+                        SizePredictors(sizing_, options_.most_bytes, [&](size_t layer, int64_t hidden) {
                           return TryHidden(layer, hidden);
                         }));
     int64_t total_bytes = 0;
@@ -113,9 +110,12 @@ class Run {
       return GoOn(layer, "size search",
                   kSearchShare * static_cast<double>(layer) / static_cast<double>(layers_.size()));
     };
+    // As many passes for every size of the layer: at the same arithmetic large ones would look bad for being
+    // trained less.
     const double flops =
         options_.most_flops * kSearchShare / static_cast<double>(layers_.size()) / kTriedSizes;
-    TC_ASSIGN_OR_RETURN(LayerPredictor predictor, Fit(layer, hidden, kSearchPasses, flops, go_on));
+    const int64_t passes = std::min(kSearchPasses, Affordable(flops, BaselineHidden(sizing_[layer])));
+    TC_ASSIGN_OR_RETURN(LayerPredictor predictor, Fit(layer, hidden, passes, go_on));
     const HeldOutHalves halves = Halve(Samples(SamplePart::kHeldOut, layer));
     TC_ASSIGN_OR_RETURN(const ScoreHistogram scores,
                         ScoreSamples(context_, predictor, layers_[layer].gate, halves.calibration,
@@ -131,22 +131,27 @@ class Run {
       return GoOn(layer, "training", kSearchShare + (1 - kSearchShare) * layers_done);
     };
     const double flops = options_.most_flops * (1 - kSearchShare) / static_cast<double>(layers_.size());
-    TC_ASSIGN_OR_RETURN(LayerPredictor predictor, Fit(layer, hidden, kFinalPasses, flops, go_on));
+    const int64_t passes = std::min(kFinalPasses, Affordable(flops, hidden));
+    TC_ASSIGN_OR_RETURN(LayerPredictor predictor, Fit(layer, hidden, passes, go_on));
     TC_RETURN_IF_ERROR(SetThresholds(
         layer, kFinalScoredTokens, [&] { return go_on(1); }, predictor));
     return predictor;
   }
 
-  absl::StatusOr<LayerPredictor> Fit(size_t layer, int64_t hidden, int64_t passes, double most_flops,
-                                     const std::function<bool(double)>& go_on) {
+  // Tokens that pass through training for that much arithmetic.
+  int64_t Affordable(double flops, int64_t hidden) const {
     const double pass_flops =
         FlopsOfTokenPass({.d_model = samples_.d_model(), .hidden = hidden, .d_ff = samples_.d_ff()});
-    const auto affordable = static_cast<int64_t>(std::min(1e18, most_flops / pass_flops));
+    return static_cast<int64_t>(std::min(1e18, flops / pass_flops));
+  }
+
+  absl::StatusOr<LayerPredictor> Fit(size_t layer, int64_t hidden, int64_t passes,
+                                     const std::function<bool(double)>& go_on) {
     TC_ASSIGN_OR_RETURN(const Mlp mlp,
                         FitMlp(context_, samples_.d_ff(), Samples(SamplePart::kTraining, layer),
                                Halve(Samples(SamplePart::kHeldOut, layer)).calibration,
                                {.hidden = hidden,
-                                .token_passes = std::min(passes, affordable),
+                                .token_passes = passes,
                                 .positive_weight = kPositiveWeight,
                                 .seed = options_.seed + static_cast<uint64_t>(layer)},
                                go_on));
@@ -173,11 +178,13 @@ class Run {
   LayerSamples Samples(SamplePart part, size_t layer) const {
     return samples_.Layer(part, static_cast<int64_t>(layer));
   }
-  bool GoOn(size_t layer, std::string_view step, double share_done) const {
+  // The search comes back to layers when it shrinks; what is reported never does.
+  bool GoOn(size_t layer, std::string_view step, double share_done) {
+    share_done_ = std::max(share_done_, share_done);
     return go_on_({.layer = static_cast<int64_t>(layer),
                    .n_layers = static_cast<int64_t>(layers_.size()),
                    .step = step,
-                   .share_done = share_done});
+                   .share_done = share_done_});
   }
 
   const CpuContext context_;
@@ -185,6 +192,8 @@ class Run {
   const std::span<const LayerTraining> layers_;
   const TrainingOptions options_;
   const std::function<bool(const TrainingProgress&)>& go_on_;
+  double share_done_ = 0;
+  std::vector<SizingLayer> sizing_;                   // by layer
   std::vector<std::optional<LayerPredictor>> signs_;  // by layer; empty where only an Mlp may be chosen
 };
 

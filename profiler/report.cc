@@ -19,8 +19,7 @@ constexpr std::string_view kFooter =
     "accelerator, placed on the CPU. <b>Coverage</b>: share of activations that fall on hot neurons. Speeds "
     "are "
     "predictions of a model that counts bytes read, bandwidths and joins between devices.</p>\n"
-    "<p>Made by Thermocline from profile.pb, plan.pb and hardware.json of the profile "
-    "directory.</p>\n</footer>\n";
+    "<p>Made by Thermocline from the files of a profile directory.</p>\n</footer>\n";
 
 }  // namespace
 
@@ -53,6 +52,7 @@ std::string RenderReport(const ReportInput& input) {
   page += RenderConcentration(figures);
   page += RenderSkewness(figures);
   page += RenderCoverage(input, figures);
+  page += RenderPredictors(input, figures);
   page += RenderMemory(input);
   page += RenderSweep(input, figures);
   page += RenderAlternatives(input);

@@ -8,6 +8,8 @@
 
 #include "model/activation_profile.h"
 #include "model/plan.h"
+#include "predictor/predictor_set.h"
+#include "predictor/predictor_sizing.h"
 #include "profiler/hardware.h"
 
 namespace thermocline {
@@ -26,11 +28,15 @@ struct ReportInput {
   const Plan* plan = nullptr;
   const HardwareProfile* hardware = nullptr;
   std::vector<SweepPoint> sweep;  // may be empty
+  // Where there are predictors, of the same model:
+  const PredictorSet* predictors = nullptr;
+  int64_t predictor_limit_bytes = 0;  // of all predictors together; 0: not known
+  NeuronBytes neuron_bytes;
 };
 
 // Activation CDF per layer, a heat map of layers and sorted neurons with the hot/cold border, skewness per
-// layer, coverage on held-out text, memory by tenant, speed against budget, the comparison with simple plans.
-// Text from files is escaped.
+// layer, coverage on held-out text, predictors, memory by tenant, speed against budget, the comparison with
+// simple plans. Text from files is escaped.
 std::string RenderReport(const ReportInput& input);
 
 }  // namespace thermocline

@@ -20,6 +20,8 @@ std::string RenderConcentration(const ReportFigures& figures);
 // report_layer_charts.cc
 std::string RenderSkewness(const ReportFigures& figures);
 std::string RenderCoverage(const ReportInput& input, const ReportFigures& figures);
+// report_predictors.cc
+std::string RenderPredictors(const ReportInput& input, const ReportFigures& figures);  // empty without any
 // report_memory.cc
 std::string RenderMemory(const ReportInput& input);
 // report_comparison.cc

@@ -164,6 +164,30 @@ class OtherCommands(unittest.TestCase):
             self.assertAlmostEqual(row["speedup_bound"], crossover["d_ff"] / row["neurons"])
 
 
+class Synth(unittest.TestCase):
+    def test_a_synthetic_model_runs_with_its_profile(self):
+        with tempfile.TemporaryDirectory() as folder:
+            model, measured = Path(folder) / "tiny.gguf", Path(folder) / "measured"
+            planted = Path(str(model) + ".thermocline")
+            made = run_json("synth", model, "--shape", "tiny", "--type", "q8_0", "--sparsity", "0.8", "--json")
+            self.assertAlmostEqual(made["sparsity"], 0.8, delta=0.01)
+            self.assertAlmostEqual(made["share_for_80"], 0.26, delta=0.02)
+            self.assertAlmostEqual(made["predictor"]["recall"], 0.95, delta=0.02)
+            seen = run_json("inspect", model, "--json")
+            self.assertEqual((seen["activation"], seen["activation_threshold"], seen["sha256"]), ("fatrelu", 0.25, made["sha256"]))
+            self.assertEqual(len(run_json("run", model, "--prompt", "any text", "--max-tokens", 20, "--json")["token_ids"]), 20)
+            # What a profile of the running model says, its sizes too, is what was planted.
+            corpus = Path(folder) / "corpus.txt"
+            corpus.write_bytes((Path(DEMO) / "valid.txt").read_bytes()[:20000])
+            profile = run_json("profile", model, "--corpus", corpus, "--out", measured, "--json")
+            self.assertAlmostEqual(sum(l["sparsity"] for l in profile["layers"]) / len(profile["layers"]), 0.8, delta=0.05)
+            shutil.copy(measured / "hardware.json", planted)
+            plans = [run_json("plan", directory, "--json")["devices"] for directory in (measured, planted)]
+            for ours, theirs in zip(*plans):
+                for size in ("neuron_bytes", "attention_bytes", "kv_cache_bytes", "head_bytes"):
+                    self.assertEqual(ours[size], theirs[size], size)
+
+
 class Refusals(unittest.TestCase):
     def refused(self, code, words, *arguments, **options):
         result = run(*arguments, **options)
@@ -188,6 +212,10 @@ class Refusals(unittest.TestCase):
         self.refused(2, ["--activation", "tanh"], "run", DEMO, *prompt, "--activation", "tanh")
         self.refused(2, ["--threads", "-1"], "run", DEMO, *prompt, "--threads", "-1")
         self.refused(2, ["--context", "513", "512"], "run", DEMO, *prompt, "--context", "513")
+        self.refused(2, ["--shape"], "synth", "out.gguf")
+        self.refused(2, ["--shape", "9b", "7b"], "synth", "out.gguf", "--shape", "9b")
+        self.refused(2, ["--skew", "0.9", "0.8"], "synth", "out.gguf", "--shape", "tiny", "--skew", "0.9")
+        self.refused(2, ["--type", "Q6_K", "q4_0"], "synth", "out.gguf", "--shape", "tiny", "--type", "q6_k")
         self.refused(2, ["--modes", "psychic"], "bench", DEMO, "--modes", "psychic")
         self.refused(2, ["predicted", "predictor.safetensors"], "bench", DEMO, "--modes", "predicted")
         self.refused(2, ["--quality", "psychic"], "bench", DEMO, "--quality", "psychic")
