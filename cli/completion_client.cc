@@ -105,7 +105,7 @@ absl::StatusOr<CompletionSummary> FromMessage(const v1::CompletionSummary& messa
   summary.prompt_tokens = message.usage().prompt_tokens();
   summary.completion_tokens = message.usage().completion_tokens();
   summary.seed = message.seed();
-  const std::optional<Quality> quality = FromMessage(message.quality());
+  const std::optional<Quality> quality = ToQuality(message.quality());
   if (!quality) return Internal("quality {} is not known", static_cast<int>(message.quality()));
   summary.quality = *quality;
   summary.decode_steps = FromMessage(message.sparsity());

@@ -89,6 +89,10 @@ void PrintSummary(const CompletionSummary& summary) {
 }
 
 void PrintAudits(const AuditSums& audits) {
+  if (audits.tokens == 0) {
+    fmt::print(stderr, "[no token audited]\n");
+    return;
+  }
   fmt::print(stderr, "[{} tokens audited: recall {:.3f}, KL {:.2g} (at most {:.2g}), same top {:.1f} %]\n",
              audits.tokens, audits.recall(), audits.kl_mean(), audits.kl_max, 100 * audits.top1_agreement());
 }

@@ -90,7 +90,7 @@ absl::StatusOr<CompletionRequest> Convert(const Message& message, const Tokenize
   request.sampling = ToSampling(message.sampling());
   TC_ASSIGN_OR_RETURN(request.stopping, ToStopping(message.stopping()));
   if (message.has_quality()) {
-    request.quality = FromMessage(message.quality());
+    request.quality = ToQuality(message.quality());
     if (!request.quality) {
       return FieldError("quality", fmt::format("{} is unknown; known are QUALITY_EXACT, QUALITY_BALANCED, "
                                                "QUALITY_FAST",
@@ -185,7 +185,7 @@ v1::Quality ToMessage(Quality quality) {
   TC_CHECK(false);
 }
 
-std::optional<Quality> FromMessage(v1::Quality quality) {
+std::optional<Quality> ToQuality(v1::Quality quality) {
   switch (quality) {
     case v1::QUALITY_EXACT:
       return Quality::kExact;

@@ -26,7 +26,7 @@ v1::Quality ToMessage(Quality quality);
 v1::Sparsity ToMessage(const StepSums& sums);
 
 // nullopt for what is no quality of ours.
-std::optional<Quality> FromMessage(v1::Quality quality);
+std::optional<Quality> ToQuality(v1::Quality quality);
 
 // Adds the delta to what the response holds already.
 void AppendDelta(CompletionDelta delta, v1::CompleteResponse& response);
