@@ -36,7 +36,7 @@ class Chooser {
     ExecutionChoice choice;
     TC_RETURN_IF_ERROR(ChooseMode(has_profile, choice));
     if (has_profile) {
-      TC_ASSIGN_OR_RETURN(choice.plan, ChoosePlan());
+      TC_ASSIGN_OR_RETURN(choice.plan, ChoosePlan(choice.predictors ? &*choice.predictors : nullptr));
     } else if (flags_.device == "host" || flags_.device == "cuda") {
       return FieldError("--device",
                         fmt::format("{} needs a plan: {} does not exist; thermocline profile makes it",
@@ -85,7 +85,7 @@ class Chooser {
     return absl::OkStatus();
   }
 
-  absl::StatusOr<std::optional<Plan>> ChoosePlan() {
+  absl::StatusOr<std::optional<Plan>> ChoosePlan(const PredictorSet* predictors) {
     if (flags_.device == "none") return std::nullopt;
     std::optional<Plan> kept;
     if (Exists(directory_.plan())) {
@@ -105,20 +105,21 @@ class Chooser {
       return std::nullopt;
     }
     const bool fits = has_accelerator && kept->devices[1].kind == DeviceKind::kHost;
-    if (!fits) return SolveForHost();
+    if (!fits) return SolveForHost(predictors);
     if (flags_.gpu_memory.empty()) return kept;
     TC_ASSIGN_OR_RETURN(const int64_t budget, ParseSize(flags_.gpu_memory));
     if (kept->accelerator_budget() == budget) return kept;
-    return SolveForHost();
+    return SolveForHost(predictors);
   }
 
-  absl::StatusOr<std::optional<Plan>> SolveForHost() const {
+  absl::StatusOr<std::optional<Plan>> SolveForHost(const PredictorSet* predictors) const {
     TC_ASSIGN_OR_RETURN(const ActivationProfile profile, ReadProfile(directory_.profile()));
     TC_ASSIGN_OR_RETURN(const HardwareProfile hardware, ReadHardware(directory_.hardware()));
     TC_ASSIGN_OR_RETURN(
         SolvedPlan solved,
         SolveFor(profile, directory_.profile(), hardware,
-                 {.gpu_memory = flags_.gpu_memory, .device = "host", .context = context_tokens_}));
+                 {.gpu_memory = flags_.gpu_memory, .device = "host", .context = context_tokens_},
+                 predictors));
     fmt::print(stderr, "thermocline: planned for the emulated accelerator with {} bytes: {} hot neurons\n",
                solved.plan.accelerator_budget(), solved.plan.hot_neurons());
     return std::optional(std::move(solved.plan));

@@ -51,7 +51,6 @@ struct ProfileDirectory {
   explicit ProfileDirectory(std::string the_path) : path(std::move(the_path)) {}
   std::string path;
   std::string profile() const { return path + "/profile.pb"; }
-  std::string predictors() const { return path + "/predictor.safetensors"; }
   std::string hardware() const { return path + "/hardware.json"; }
   std::string predictors() const { return path + "/predictor.safetensors"; }
   std::string plan() const { return path + "/plan.pb"; }
