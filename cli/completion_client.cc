@@ -4,9 +4,11 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <cmath>
 #include <memory>
 #include <utility>
 
+#include "server/completion_conversion.h"
 #include "server/grpc_status.h"
 #include "thermocline/v1/completion.grpc.pb.h"
 
@@ -49,6 +51,7 @@ v1::StreamCompleteRequest ToMessage(const RemoteCompletion& completion) {
   message.set_parse_special(completion.parse_special);
   FillSampling(options.sampling, *message.mutable_sampling());
   FillStopping(options.stopping, *message.mutable_stopping());
+  if (options.quality) message.set_quality(ToMessage(*options.quality));
   message.mutable_output()->set_echo(options.echo);
   message.mutable_output()->set_logprobs(options.logprobs);
   message.mutable_output()->set_top_logprobs(options.top_logprobs);
@@ -85,6 +88,16 @@ absl::StatusOr<FinishReason> FromMessage(v1::FinishReason reason) {
   }
 }
 
+StepSums FromMessage(const v1::Sparsity& message) {
+  return {
+      .tokens = message.tokens(),
+      .total = {.neurons = message.neurons(),
+                .marked_neurons = message.marked(),
+                .active_neurons = message.active(),
+                .active_on_accelerators = message.active_on_accelerators(),
+                .bytes = std::llround(message.bytes_per_token() * static_cast<double>(message.tokens()))}};
+}
+
 absl::StatusOr<CompletionSummary> FromMessage(const v1::CompletionSummary& message) {
   CompletionSummary summary;
   TC_ASSIGN_OR_RETURN(summary.finish_reason, FromMessage(message.finish_reason()));
@@ -92,6 +105,10 @@ absl::StatusOr<CompletionSummary> FromMessage(const v1::CompletionSummary& messa
   summary.prompt_tokens = message.usage().prompt_tokens();
   summary.completion_tokens = message.usage().completion_tokens();
   summary.seed = message.seed();
+  const std::optional<Quality> quality = ToQuality(message.quality());
+  if (!quality) return Internal("quality {} is not known", static_cast<int>(message.quality()));
+  summary.quality = *quality;
+  summary.decode_steps = FromMessage(message.sparsity());
   const v1::Timings& timings = message.timings();
   summary.timings = {.queue_ms = timings.queue_ms(),
                      .prefill_ms = timings.prefill_ms(),

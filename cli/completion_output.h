@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "scheduler/request.h"
+#include "scheduler/step_figures.h"
 
 namespace thermocline {
 
@@ -14,7 +15,12 @@ void AppendPiece(CompletionDelta piece, bool stream, CompletionDelta& whole);
 // The object that --json prints.
 nlohmann::ordered_json CompletionJson(const CompletionDelta& whole, const CompletionSummary& summary);
 
-// One line on standard error: tokens, finish reason, times, seed.
+// Its "audit": tokens, recall, kl_mean, kl_max, top1_agreement.
+nlohmann::ordered_json AuditJson(const AuditSums& audits);
+
+// On standard error: tokens, finish reason, times, seed; a second line on neurons where any was looked at.
 void PrintSummary(const CompletionSummary& summary);
+// One line on standard error.
+void PrintAudits(const AuditSums& audits);
 
 }  // namespace thermocline

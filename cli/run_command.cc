@@ -10,6 +10,7 @@
 #include <mutex>
 #include <optional>
 
+#include "cli/audit_flag.h"
 #include "cli/commands.h"
 #include "cli/completion_output.h"
 #include "cli/load_model.h"
@@ -27,6 +28,7 @@ struct Flags {
   bool parse_special = false;
   bool echo = false;
   int top_logprobs = 0;
+  SchedulerOptions scheduler;
   bool json = false;
 };
 
@@ -79,8 +81,13 @@ absl::Status CompleteOne(Scheduler& scheduler, const Tokenizer& tokenizer, const
   const absl::StatusOr<CompletionSummary> summary = gathered->Wait(scheduler, handle);
   if (!flags.json) fmt::print("\n");
   TC_RETURN_IF_ERROR(summary.status());
-  if (flags.json) fmt::print("{}\n", CompletionJson(gathered->whole, *summary).dump());
+  if (flags.json) {
+    nlohmann::ordered_json json = CompletionJson(gathered->whole, *summary);
+    if (flags.scheduler.audit_every > 0) json["audit"] = AuditJson(scheduler.stats().audits);
+    fmt::print("{}\n", json.dump());
+  }
   PrintSummary(*summary);
+  if (flags.scheduler.audit_every > 0) PrintAudits(scheduler.stats().audits);
   if (summary->finish_reason == FinishReason::kError) return Internal("the model's logits were not finite");
   return absl::OkStatus();
 }
@@ -101,9 +108,10 @@ absl::Status PromptLoop(Scheduler& scheduler, const Tokenizer& tokenizer, const 
 absl::Status Run(const Flags& flags) {
   CompletionRequest probe;  // bad flags are refused before the model is loaded
   TC_RETURN_IF_ERROR(FillRequest(flags.sampling, probe));
+  TC_RETURN_IF_ERROR(CheckAuditFlag(flags.scheduler));
   TC_ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model, LoadModel(flags.model, flags.execution));
   const Tokenizer& tokenizer = *model->checkpoint.tokenizer;
-  Scheduler scheduler(*model->runner, tokenizer);
+  Scheduler scheduler(*model->runner, tokenizer, flags.scheduler);
   struct sigaction action {};
   action.sa_handler = [](int) { interrupted = 1; };
   action.sa_flags = SA_RESTART;  // a read of the next prompt goes on
@@ -130,6 +138,7 @@ void AddRunCommand(CLI::App& program, Command& command) {
   run->add_flag("--echo", flags->echo, "the prompt's text comes first");
   run->add_option("--top-logprobs", flags->top_logprobs,
                   "log-probabilities of every token and of the K likeliest [0, 20]");
+  AddAuditFlag(*run, flags->scheduler);
   run->add_flag("--json", flags->json, "print one JSON object instead of streaming");
   run->callback([flags, &command] { command.action = [flags] { return Run(*flags); }; });
 }

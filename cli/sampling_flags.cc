@@ -1,4 +1,4 @@
-// Flags that say how tokens are sampled and when a completion ends.
+// Flags that say how tokens are computed and sampled and when a completion ends.
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/sampling_flags.h"
 
@@ -39,6 +39,9 @@ void AddSamplingFlags(CLI::App& command, SamplingFlags& flags) {
                    "the matched stop text is part of the completion");
   command.add_flag("--ignore-eos", stopping.ignore_eos, "do not end at the model's end token");
   command.add_option("--time-limit", flags.time_limit_ms, "end after that many milliseconds");
+  command.add_option(
+      "--quality", flags.quality,
+      "exact, balanced or fast; more than exact needs mode predicted, whose default is balanced");
 }
 
 absl::Status FillRequest(const SamplingFlags& flags, CompletionRequest& request) {
@@ -52,6 +55,11 @@ absl::Status FillRequest(const SamplingFlags& flags, CompletionRequest& request)
       return FieldError("logit_bias", fmt::format("'{}' is not ID=VALUE", entry));
     }
     request.sampling.logit_bias.emplace_back(token, bias);
+  }
+  if (flags.quality) {
+    const auto quality = ParseQuality(*flags.quality);
+    if (!quality.ok()) return FieldError("quality", MessageOf(quality.status()));
+    request.quality = *quality;
   }
   if (flags.time_limit_ms) request.stopping.time_limit = std::chrono::milliseconds(*flags.time_limit_ms);
   return absl::OkStatus();

@@ -1,4 +1,4 @@
-// Flags that say how tokens are sampled and when a completion ends.
+// Flags that say how tokens are computed and sampled and when a completion ends.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -18,6 +18,7 @@ struct SamplingFlags {
   StoppingOptions stopping{.max_tokens = 256};
   std::vector<std::string> logit_bias;  // "ID=VALUE"
   std::optional<int64_t> time_limit_ms;
+  std::optional<std::string> quality;
 };
 
 void AddSamplingFlags(CLI::App& command, SamplingFlags& flags);

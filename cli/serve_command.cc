@@ -4,6 +4,7 @@
 #include <memory>
 #include <utility>
 
+#include "cli/audit_flag.h"
 #include "cli/commands.h"
 #include "cli/duration_flag.h"
 #include "cli/load_model.h"
@@ -18,12 +19,37 @@ namespace {
 struct Flags {
   ModelFlags model;
   ExecutionFlags execution;
-  SchedulerOptions scheduler;
+  SchedulerOptions scheduler{.audit_every = 256};
   CompletionServerOptions server;
   int64_t shutdown_timeout_ms = CompletionServerOptions().shutdown_timeout.count();
 };
 
-ServedModel Describe(const Checkpoint& checkpoint) {
+// In the order of the plan's devices, which is the runner's.
+std::vector<ServedDevice> DescribeDevices(const LoadedModel& model) {
+  std::vector<ServedDevice> served;
+  for (const Device* device : model.runner->devices()) {
+    const int64_t budget = model.plan ? model.plan->devices[served.size()].budget_bytes : 0;
+    served.push_back({.name = device->name(),
+                      .kind = device->kind(),
+                      .used_bytes = device->used_bytes(),
+                      .budget_bytes = budget});
+  }
+  return served;
+}
+
+// Of each layer, those on accelerators.
+std::vector<int64_t> HotNeurons(const LoadedModel& model) {
+  std::vector<int64_t> hot(static_cast<size_t>(model.checkpoint.config.n_layers));
+  if (!model.plan) return hot;
+  for (size_t layer = 0; layer < hot.size(); ++layer) {
+    for (const PlanUnit& unit : model.plan->layers[layer].units)
+      if (unit.device > 0) hot[layer] += static_cast<int64_t>(unit.neurons.size());
+  }
+  return hot;
+}
+
+ServedModel Describe(const LoadedModel& model) {
+  const Checkpoint& checkpoint = model.checkpoint;
   const ModelConfig& config = checkpoint.config;
   std::vector<std::string> weight_types;
   for (const ElementType type : checkpoint.tensors.TypesByBytes()) weight_types.emplace_back(NameOf(type));
@@ -40,7 +66,10 @@ ServedModel Describe(const Checkpoint& checkpoint) {
           .n_kv_heads = config.n_kv_heads,
           .d_head = config.d_head,
           .weight_types = std::move(weight_types),
-          .weight_bytes = checkpoint.total_bytes()};
+          .weight_bytes = checkpoint.total_bytes(),
+          .mode = std::string(NameOf(model.runner->mode())),
+          .devices = DescribeDevices(model),
+          .hot_neurons = HotNeurons(model)};
 }
 
 absl::Status Serve(const Flags& flags) {
@@ -48,6 +77,7 @@ absl::Status Serve(const Flags& flags) {
     return FieldError("--max-queued",
                       fmt::format("is {}, at least 1 is needed", flags.scheduler.max_queued_requests));
   }
+  TC_RETURN_IF_ERROR(CheckAuditFlag(flags.scheduler));
   CompletionServerOptions options = flags.server;
   options.shutdown_timeout = std::chrono::milliseconds(flags.shutdown_timeout_ms);
   TC_RETURN_IF_ERROR(options.Validate());  // before the model is loaded, which takes time
@@ -58,7 +88,7 @@ absl::Status Serve(const Flags& flags) {
   const Tokenizer& tokenizer = *model->checkpoint.tokenizer;
   Scheduler scheduler(*model->runner, tokenizer, flags.scheduler);
   TC_ASSIGN_OR_RETURN(const std::unique_ptr<CompletionServer> server,
-                      CompletionServer::Start(scheduler, tokenizer, Describe(model->checkpoint), options));
+                      CompletionServer::Start(scheduler, tokenizer, Describe(*model), options));
   stop.Arm();
   fmt::print(stderr, "thermocline: listening on {}\n", server->address());
   stop.Wait();
@@ -82,6 +112,7 @@ void AddServeCommand(CLI::App& program, Command& command) {
       ->add_option("--max-queued", flags->scheduler.max_queued_requests,
                    "requests that may wait besides the one that runs; more are refused")
       ->capture_default_str();
+  AddAuditFlag(*serve, flags->scheduler);
   serve
       ->add_option("--shutdown-timeout", flags->shutdown_timeout_ms,
                    "what running completions get to finish after a signal, such as 30s or 500ms")

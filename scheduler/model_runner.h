@@ -8,6 +8,8 @@
 #include "core/status.h"
 #include "model/tokenizer.h"
 #include "predictor/quality.h"
+#include "scheduler/execution_stats.h"
+#include "scheduler/step_figures.h"
 
 namespace thermocline {
 
@@ -21,23 +23,6 @@ struct StepInput {
   int64_t first_position = 0;       // of tokens[0] in the sequence
   StepKind kind = StepKind::kDecode;
   Quality quality = Quality::kExact;  // of a decode step; other than kExact only where predicts()
-};
-
-// What one step read of the feed-forward blocks, summed over its layers.
-struct StepFigures {
-  int64_t neurons = 0;         // of all layers
-  int64_t marked_neurons = 0;  // whose gate was computed
-  int64_t active_neurons = 0;  // that were not zero for some token of the step
-  int64_t active_on_accelerators = 0;
-  int64_t bytes = 0;  // of weights, whole step: attention, predictors, neurons, head
-};
-
-// An audited token: the predicted step beside the exact one.
-struct AuditFigures {
-  int64_t active_neurons = 0;         // of all layers, in the exact step
-  int64_t marked_active_neurons = 0;  // those of them that the predictors marked
-  double kl_divergence = 0;           // of the predicted distribution from the exact one, in nats
-  bool same_top = false;              // both have the same likeliest token
 };
 
 // One sequence at a time. Not thread-safe: only the scheduler's thread calls it.
@@ -63,6 +48,8 @@ class ModelRunner {
 
   // Of the last Forward; of ForwardAudited's step as asked for.
   virtual StepFigures last_step() const = 0;
+  // Sums over every step so far; empty where operators are not timed.
+  virtual const ExecutionStats& execution_stats() const = 0;
 };
 
 }  // namespace thermocline

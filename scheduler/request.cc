@@ -4,7 +4,10 @@
 
 #include <absl/strings/cord.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
+#include <vector>
 
 namespace thermocline {
 namespace {
@@ -77,7 +80,23 @@ absl::Status ValidateStopping(const StoppingOptions& stopping) {
   return absl::OkStatus();
 }
 
+absl::Status ValidateQuality(std::optional<Quality> quality, const RequestLimits& limits) {
+  const std::span<const Quality> offered = OfferedQualities(limits.predicts);
+  if (!quality || std::ranges::find(offered, *quality) != offered.end()) return absl::OkStatus();
+  std::vector<std::string_view> names;
+  for (const Quality other : offered) names.push_back(NameOf(other));
+  return FieldError("quality", fmt::format("is {}, which needs mode predicted; the mode offers {}",
+                                           NameOf(*quality), fmt::join(names, ", ")));
+}
+
 }  // namespace
+
+std::span<const Quality> OfferedQualities(bool predicts) {
+  static constexpr std::array kAll = {Quality::kExact, Quality::kBalanced, Quality::kFast};
+  return std::span(kAll).first(predicts ? kAll.size() : 1);
+}
+
+Quality DefaultQuality(bool predicts) { return predicts ? Quality::kBalanced : Quality::kExact; }
 
 std::string_view NameOf(FinishReason reason) {
   switch (reason) {
@@ -115,6 +134,7 @@ absl::Status ValidateRequest(const CompletionRequest& request, const RequestLimi
   }
   TC_RETURN_IF_ERROR(ValidateSampling(request.sampling, limits));
   TC_RETURN_IF_ERROR(ValidateStopping(request.stopping));
+  TC_RETURN_IF_ERROR(ValidateQuality(request.quality, limits));
   if (request.top_logprobs < 0 || request.top_logprobs > kMaxTopLogprobs) {
     return FieldError("top_logprobs",
                       fmt::format("is {}, allowed are [0, {}]", request.top_logprobs, kMaxTopLogprobs));

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -12,6 +13,8 @@
 
 #include "core/status.h"
 #include "model/tokenizer.h"
+#include "predictor/quality.h"
+#include "scheduler/step_figures.h"
 
 namespace thermocline {
 
@@ -43,9 +46,10 @@ struct CompletionRequest {
   std::vector<TokenId> prompt;
   SamplingOptions sampling;
   StoppingOptions stopping;
-  bool echo = false;      // the prompt's text comes first
-  bool logprobs = false;  // log-probability of every generated token
-  int top_logprobs = 0;   // [0, 20]; likeliest alternatives at each place; > 0 implies logprobs
+  std::optional<Quality> quality;  // of decoding; absent: DefaultQuality()
+  bool echo = false;               // the prompt's text comes first
+  bool logprobs = false;           // log-probability of every generated token
+  int top_logprobs = 0;            // [0, 20]; likeliest alternatives at each place; > 0 implies logprobs
   std::optional<std::chrono::steady_clock::time_point> deadline;  // ends the call with DeadlineExceeded
 };
 
@@ -90,7 +94,9 @@ struct CompletionSummary {
   int64_t prompt_tokens = 0;
   int64_t completion_tokens = 0;
   uint64_t seed = 0;
+  Quality quality = Quality::kExact;  // that was decoded with
   CompletionTimings timings;
+  StepSums decode_steps;  // what they read; audits aside
 
   // Tokens after the first over the time they took; 0 when there is none.
   double decode_tokens_per_second() const;
@@ -100,7 +106,13 @@ struct CompletionSummary {
 struct RequestLimits {
   int64_t context_length = 0;  // tokens of prompt and completion together
   int64_t n_vocab = 0;
+  bool predicts = false;  // whether neurons can be left out
 };
+
+// What a request may ask for: kExact alone where nothing predicts.
+std::span<const Quality> OfferedQualities(bool predicts);
+// What a request that does not say gets: kBalanced where something predicts, else kExact.
+Quality DefaultQuality(bool predicts);
 
 // InvalidArgument that names the field and the limit; FieldOf() gives the field's name back.
 absl::Status ValidateRequest(const CompletionRequest& request, const RequestLimits& limits);

@@ -194,7 +194,10 @@ SchedulerStats Scheduler::stats() const {
   return {.running = running_ != nullptr ? 1 : 0,
           .waiting = static_cast<int64_t>(waiting_.size()),
           .finished = finished_,
-          .generated_tokens = generated_tokens_};
+          .generated_tokens = generated_tokens_,
+          .decode_steps = decode_steps_,
+          .audits = audits_,
+          .execution = execution_};
 }
 
 void Scheduler::Loop() {
@@ -222,6 +225,28 @@ void Scheduler::Loop() {
   }
 }
 
+bool Scheduler::AuditIsDue(const StepInput& step) {
+  if (options_.audit_every == 0 || step.kind != StepKind::kDecode || step.quality == Quality::kExact)
+    return false;
+  return ++auditable_steps_ % options_.audit_every == 0;
+}
+
+absl::Status Scheduler::Step(const StepInput& step, std::span<float> logits, StepSums& decode_steps) {
+  std::optional<AuditFigures> audit;
+  if (AuditIsDue(step)) {
+    TC_ASSIGN_OR_RETURN(audit, runner_.ForwardAudited(step, logits));
+  } else {
+    TC_RETURN_IF_ERROR(runner_.Forward(step, logits));
+  }
+  const StepFigures figures = runner_.last_step();
+  if (step.kind == StepKind::kDecode) decode_steps.Add(figures);
+  const std::lock_guard lock(mutex_);
+  if (step.kind == StepKind::kDecode) decode_steps_.Add(figures);
+  if (audit) audits_.Add(*audit);
+  execution_ = runner_.execution_stats();  // here, since only this thread may ask the runner
+  return absl::OkStatus();
+}
+
 absl::StatusOr<CompletionSummary> Scheduler::Complete(Sequence& sequence) {
   const CompletionRequest& request = sequence.request;
   const StoppingOptions& stopping = request.stopping;
@@ -230,6 +255,7 @@ absl::StatusOr<CompletionSummary> Scheduler::Complete(Sequence& sequence) {
   CompletionSummary summary;
   summary.prompt_tokens = static_cast<int64_t>(request.prompt.size());
   summary.seed = request.sampling.seed.value_or(RandomSeed());
+  summary.quality = request.quality.value_or(DefaultQuality(runner_.predicts()));
   summary.timings.queue_ms = MillisecondsBetween(sequence.arrival, Clock::now());
 
   TextStream text(tokenizer_, stopping, /*at_start=*/request.echo);
@@ -248,8 +274,8 @@ absl::StatusOr<CompletionSummary> Scheduler::Complete(Sequence& sequence) {
     const int64_t count = std::min(runner_.max_step_tokens(), summary.prompt_tokens - position);
     const auto block =
         std::span(request.prompt).subspan(static_cast<size_t>(position), static_cast<size_t>(count));
-    TC_RETURN_IF_ERROR(
-        runner_.Forward({.tokens = block, .first_position = position, .kind = StepKind::kPrefill}, logits));
+    TC_RETURN_IF_ERROR(Step({.tokens = block, .first_position = position, .kind = StepKind::kPrefill}, logits,
+                            summary.decode_steps));
     position += count;
   }
   summary.timings.prefill_ms = prefill.Milliseconds();
@@ -299,7 +325,8 @@ absl::StatusOr<CompletionSummary> Scheduler::Complete(Sequence& sequence) {
 
     if (summary.finish_reason == FinishReason::kUnspecified) {
       TC_RETURN_IF_ERROR(sequence.CheckInterrupt());
-      TC_RETURN_IF_ERROR(runner_.Forward({.tokens = {&*token, 1}, .first_position = position++}, logits));
+      const StepInput step{.tokens = {&*token, 1}, .first_position = position++, .quality = summary.quality};
+      TC_RETURN_IF_ERROR(Step(step, logits, summary.decode_steps));
     }
   }
 

@@ -9,6 +9,7 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <thread>
 
 #include "core/status.h"
@@ -32,6 +33,9 @@ using RequestHandle = uint64_t;
 
 struct SchedulerOptions {
   int64_t max_queued_requests = 256;  // waiting, besides the one that runs
+  // One decode step in so many, of those of qualities that leave neurons out, is computed exactly too and
+  // compared (ModelRunner::ForwardAudited); 0: none. What requests get is the same.
+  int64_t audit_every = 0;
 };
 
 struct SchedulerStats {
@@ -39,6 +43,9 @@ struct SchedulerStats {
   int64_t waiting = 0;
   uint64_t finished = 0;          // ended in any way after admission
   uint64_t generated_tokens = 0;  // sampled tokens of all requests
+  StepSums decode_steps;          // of all requests; audits aside
+  AuditSums audits;
+  ExecutionStats execution;  // of every step, prefill and audits too
 };
 
 class Scheduler {
@@ -64,16 +71,22 @@ class Scheduler {
   bool Drain(std::chrono::milliseconds timeout);
 
   SchedulerStats stats() const;
-  RequestLimits limits() const { return {runner_.context_length(), runner_.n_vocab()}; }
+  const SchedulerOptions& options() const { return options_; }
+  RequestLimits limits() const { return {runner_.context_length(), runner_.n_vocab(), runner_.predicts()}; }
 
  private:
   struct Sequence;
   void Loop();
   absl::StatusOr<CompletionSummary> Complete(Sequence& sequence);
+  // Computes a step, audited where it is its turn, and adds its figures to the scheduler's; of a decode step
+  // to `decode_steps` too.
+  absl::Status Step(const StepInput& step, std::span<float> logits, StepSums& decode_steps);
+  bool AuditIsDue(const StepInput& step);
 
   ModelRunner& runner_;
   const Tokenizer& tokenizer_;
   const SchedulerOptions options_;
+  int64_t auditable_steps_ = 0;  // the scheduler's thread's alone
 
   mutable std::mutex mutex_;
   std::condition_variable work_or_stop_;
@@ -85,6 +98,9 @@ class Scheduler {
   bool draining_ = false;
   bool stopping_ = false;
   uint64_t finished_ = 0;
+  StepSums decode_steps_;
+  AuditSums audits_;
+  ExecutionStats execution_;  // the runner's, as of the last step
   std::atomic<uint64_t> generated_tokens_ = 0;
   std::thread thread_;
 };

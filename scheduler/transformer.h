@@ -64,7 +64,7 @@ class Transformer final : public ModelRunner {
   const CpuContext& context() const { return context_; }
   NeuronMode mode() const { return mode_; }
   std::vector<const Device*> devices() const;
-  const ExecutionStats& execution_stats() const { return executor_->stats(); }
+  const ExecutionStats& execution_stats() const override { return executor_->stats(); }
   void ResetExecutionStats() { executor_->ResetStats(); }
 
  private:

@@ -89,6 +89,14 @@ absl::StatusOr<CompletionRequest> Convert(const Message& message, const Tokenize
   request.id = message.request_id();
   request.sampling = ToSampling(message.sampling());
   TC_ASSIGN_OR_RETURN(request.stopping, ToStopping(message.stopping()));
+  if (message.has_quality()) {
+    request.quality = ToQuality(message.quality());
+    if (!request.quality) {
+      return FieldError("quality", fmt::format("{} is unknown; known are QUALITY_EXACT, QUALITY_BALANCED, "
+                                               "QUALITY_FAST",
+                                               static_cast<int>(message.quality())));
+    }
+  }
   if (message.output().has_echo()) request.echo = message.output().echo();
   if (message.output().has_logprobs()) request.logprobs = message.output().logprobs();
   if (message.output().has_top_logprobs()) request.top_logprobs = message.output().top_logprobs();
@@ -160,6 +168,44 @@ v1::CompletionSummary ToMessage(const CompletionSummary& summary) {
   timings.set_inter_token_p50_ms(summary.timings.inter_token_p50_ms);
   timings.set_inter_token_p99_ms(summary.timings.inter_token_p99_ms);
   timings.set_decode_tokens_per_second(summary.decode_tokens_per_second());
+  message.set_quality(ToMessage(summary.quality));
+  if (summary.decode_steps.tokens > 0) *message.mutable_sparsity() = ToMessage(summary.decode_steps);
+  return message;
+}
+
+v1::Quality ToMessage(Quality quality) {
+  switch (quality) {
+    case Quality::kExact:
+      return v1::QUALITY_EXACT;
+    case Quality::kBalanced:
+      return v1::QUALITY_BALANCED;
+    case Quality::kFast:
+      return v1::QUALITY_FAST;
+  }
+  TC_CHECK(false);
+}
+
+std::optional<Quality> ToQuality(v1::Quality quality) {
+  switch (quality) {
+    case v1::QUALITY_EXACT:
+      return Quality::kExact;
+    case v1::QUALITY_BALANCED:
+      return Quality::kBalanced;
+    case v1::QUALITY_FAST:
+      return Quality::kFast;
+    default:
+      return std::nullopt;
+  }
+}
+
+v1::Sparsity ToMessage(const StepSums& sums) {
+  v1::Sparsity message;
+  message.set_tokens(sums.tokens);
+  message.set_neurons(sums.total.neurons);
+  message.set_marked(sums.total.marked_neurons);
+  message.set_active(sums.total.active_neurons);
+  message.set_active_on_accelerators(sums.total.active_on_accelerators);
+  message.set_bytes_per_token(sums.bytes_per_token());
   return message;
 }
 

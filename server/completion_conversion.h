@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "core/status.h"
@@ -21,6 +22,11 @@ absl::StatusOr<CompletionRequest> ToCompletionRequest(const v1::StreamCompleteRe
 
 v1::CompletionDelta ToMessage(CompletionDelta delta);
 v1::CompletionSummary ToMessage(const CompletionSummary& summary);
+v1::Quality ToMessage(Quality quality);
+v1::Sparsity ToMessage(const StepSums& sums);
+
+// nullopt for what is no quality of ours.
+std::optional<Quality> ToQuality(v1::Quality quality);
 
 // Adds the delta to what the response holds already.
 void AppendDelta(CompletionDelta delta, v1::CompleteResponse& response);

@@ -1,4 +1,4 @@
-// CompletionServer: the gRPC server over a scheduler, with health, reflection and drain.
+// CompletionServer: the gRPC server over a scheduler, with admin, health, reflection and drain.
 // SPDX-License-Identifier: Apache-2.0
 #include "server/completion_server.h"
 
@@ -13,6 +13,7 @@
 #include <string_view>
 #include <utility>
 
+#include "server/admin_service.h"
 #include "server/completion_service.h"
 
 namespace thermocline {
@@ -82,11 +83,12 @@ absl::Status CompletionServerOptions::Validate() const {
 
 struct CompletionServer::Impl {
   Impl(Scheduler& s, const Tokenizer& tokenizer, const ServedModel& model, const CompletionServerOptions& o)
-      : scheduler(s), options(o), service(s, tokenizer, model) {}
+      : scheduler(s), options(o), service(s, tokenizer, model), admin(s, model) {}
 
   Scheduler& scheduler;
   const CompletionServerOptions options;
   CompletionService service;
+  AdminService admin;
   std::unique_ptr<grpc::Server> server;
   std::string host;
   int port = 0;
@@ -120,6 +122,7 @@ absl::StatusOr<std::unique_ptr<CompletionServer>> CompletionServer::Start(
   builder.SetMaxReceiveMessageSize(static_cast<int>(options.max_message_bytes));
   builder.AddListeningPort(options.listen, grpc::InsecureServerCredentials(), &impl->port);
   builder.RegisterService(&impl->service);
+  builder.RegisterService(&impl->admin);
   impl->server = builder.BuildAndStart();
   if (impl->server == nullptr || impl->port == 0) {
     return FailedPrecondition("cannot listen on {}: the port is in use, or the address is not this machine's",
@@ -127,6 +130,7 @@ absl::StatusOr<std::unique_ptr<CompletionServer>> CompletionServer::Start(
   }
   grpc::HealthCheckServiceInterface& health = *impl->server->GetHealthCheckService();
   health.SetServingStatus(v1::CompletionService::service_full_name(), true);
+  health.SetServingStatus(v1::AdminService::service_full_name(), true);
   for (const char* name : kOtherServices) health.SetServingStatus(name, true);
   return std::unique_ptr<CompletionServer>(new CompletionServer(std::move(impl)));
 }

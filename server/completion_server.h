@@ -1,4 +1,4 @@
-// CompletionServer: the gRPC server over a scheduler, with health, reflection and drain.
+// CompletionServer: the gRPC server over a scheduler, with admin, health, reflection and drain.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -9,12 +9,20 @@
 #include <vector>
 
 #include "core/status.h"
+#include "model/plan.h"
 #include "model/tokenizer.h"
 #include "scheduler/scheduler.h"
 
 namespace thermocline {
 
-// What GetModel says, besides what the scheduler and the tokenizer know.
+struct ServedDevice {
+  std::string name;  // "cpu", "host"
+  DeviceKind kind = DeviceKind::kCpu;
+  int64_t used_bytes = 0;
+  int64_t budget_bytes = 0;  // 0: none
+};
+
+// What GetModel and GetPlacement say, besides what the scheduler and the tokenizer know.
 struct ServedModel {
   std::string name;          // of the file or folder
   std::string architecture;  // "llama"
@@ -28,6 +36,9 @@ struct ServedModel {
   int64_t d_head = 0;
   std::vector<std::string> weight_types;  // most bytes first
   int64_t weight_bytes = 0;
+  std::string mode;                   // "predicted"
+  std::vector<ServedDevice> devices;  // the CPU first
+  std::vector<int64_t> hot_neurons;   // (n_layers)
 };
 
 struct CompletionServerOptions {

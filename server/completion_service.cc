@@ -194,6 +194,8 @@ v1::GetModelResponse ToMessage(const ServedModel& served, const RequestLimits& l
   model.set_tokenizer_kind(std::string(tokenizer.kind()));
   for (const std::string& type : served.weight_types) model.add_weight_types(type);
   model.set_weight_bytes(served.weight_bytes);
+  model.set_mode(served.mode);
+  for (const Quality quality : OfferedQualities(limits.predicts)) model.add_qualities(ToMessage(quality));
   return response;
 }
 

@@ -50,7 +50,7 @@ class Run(unittest.TestCase):
         arguments = ["run", DEMO, "--prompt", "The captain looked at the sea and", "--max-tokens", "20"]
         streamed = run(*arguments)
         self.assertEqual(streamed.stdout.decode(), run_json(*arguments, "--json")["text"] + "\n")
-        self.assertIn(b"mode dense", streamed.stderr)
+        self.assertIn(b"mode exact", streamed.stderr)  # of ReLU without predictors
 
     def test_prompt_from_standard_input(self):
         arguments = ["run", DEMO, "--max-tokens", "8", "--json"]
@@ -72,6 +72,27 @@ class Run(unittest.TestCase):
         for token in answer["logprobs"]:
             self.assertEqual(len(token["top"]), 2)
             self.assertAlmostEqual(token["logprob"], token["top"][0]["logprob"], places=6)  # greedy takes the likeliest
+
+    def test_quality_is_exact_without_predictors(self):
+        arguments = ["run", DEMO, "--prompt", "My dear", "--max-tokens", "12", "--json"]
+        plain, exact = run_json(*arguments), run_json(*arguments, "--quality", "exact", "--audit-every", "1")
+        self.assertEqual((plain["quality"], exact["quality"]), ("exact", "exact"))
+        self.assertEqual(plain["token_ids"], exact["token_ids"])
+        self.assertEqual(exact["audit"]["tokens"], 0)  # nothing is left out that could be missed
+        self.assertNotIn("audit", plain)
+
+    def test_sparsity(self):
+        arguments = ["run", DEMO, "--prompt", "My dear", "--max-tokens", "12", "--ignore-eos", "--json"]
+        config = json.loads((Path(DEMO) / "config.json").read_text())
+        all_neurons = 11 * config["num_hidden_layers"] * config["intermediate_size"]  # the last token needs no step
+        exact = run_json(*arguments, "--mode", "exact")["sparsity"]
+        self.assertEqual((exact["tokens"], exact["neurons"], exact["marked"]), (11, all_neurons, all_neurons))
+        self.assertTrue(0 < exact["active"] < all_neurons, exact)
+        self.assertEqual(exact["active_on_accelerators"], 0)
+        dense = run_json(*arguments, "--mode", "dense")["sparsity"]
+        self.assertEqual((dense["marked"], dense["active"]), (all_neurons, 0))
+        self.assertLess(exact["bytes_per_token"], dense["bytes_per_token"])
+        self.assertNotIn("sparsity", run_json(*arguments[:4], "--max-tokens", "1", "--json"))
 
     def test_prompt_loop_on_a_terminal(self):
         controller, terminal = pty.openpty()
@@ -109,7 +130,7 @@ class OtherCommands(unittest.TestCase):
             text = Path(folder) / "text.txt"
             text.write_bytes((Path(DEMO) / "valid.txt").read_bytes()[:8000])
             answer = run_json("eval", DEMO, "--text", text, "--json")
-            self.assertEqual((answer["mode"], answer["kl_mean"], answer["kl_p99"], answer["top1_agreement"]), ("dense", 0, 0, 1))
+            self.assertEqual((answer["mode"], answer["kl_mean"], answer["kl_p99"], answer["top1_agreement"]), ("exact", 0, 0, 1))
             # Windows that each open with BOS see almost what the goldens' windows saw.
             self.assertLess(abs(answer["perplexity"] / GOLDEN["perplexity"] - 1), 0.25)
             shorter = run_json("eval", DEMO, "--text", text, "--context", "64", "--json")
@@ -188,6 +209,48 @@ class Synth(unittest.TestCase):
                     self.assertEqual(ours[size], theirs[size], size)
 
 
+class Predicted(unittest.TestCase):
+    """The dial and the audit, with predictors that are made here."""
+
+    @classmethod
+    def setUpClass(cls):
+        folder = cls.enterClassContext(tempfile.TemporaryDirectory())
+        corpus, cls.profile = Path(folder) / "corpus.txt", Path(folder) / "profile"
+        corpus.write_bytes((Path(DEMO) / "valid.txt").read_bytes()[:20000])
+        made = run("profile", DEMO, "--corpus", corpus, "--predictor", "sign", "--predictor-tokens", 512,
+                   "--device", "host", "--gpu-memory", "8MiB", "--out", cls.profile)
+        assert made.returncode == 0, made
+
+    def complete(self, *flags):
+        return run_json("run", DEMO, "--prompt", "Once upon a time", "--max-tokens", 25, "--ignore-eos", "--profile", self.profile,
+                        "--json", *flags)
+
+    def test_qualities_read_less_and_less(self):
+        answers = {quality: self.complete("--quality", quality) for quality in ["exact", "balanced", "fast"]}
+        for quality, answer in answers.items():
+            self.assertEqual(answer["quality"], quality)
+        marked = [answers[quality]["sparsity"]["marked"] for quality in ["exact", "balanced", "fast"]]
+        self.assertEqual(marked[0], answers["exact"]["sparsity"]["neurons"])
+        self.assertTrue(marked[0] > marked[1] > marked[2], marked)
+        self.assertEqual(self.complete()["quality"], "balanced")
+        self.assertEqual(answers["exact"]["token_ids"], self.complete("--mode", "exact")["token_ids"])
+
+    def test_audit_measures_and_changes_nothing(self):
+        plain, audited = self.complete("--quality", "fast"), self.complete("--quality", "fast", "--audit-every", 3)
+        self.assertEqual(plain["token_ids"], audited["token_ids"])
+        self.assertEqual(plain["sparsity"], audited["sparsity"])
+        audit = audited["audit"]
+        self.assertEqual(audit["tokens"], 24 // 3)
+        self.assertTrue(0.5 < audit["recall"] < 1, audit)  # calibrated for 0.9 on other text
+        self.assertTrue(0 < audit["kl_mean"] <= audit["kl_max"], audit)
+        self.assertTrue(0 <= audit["top1_agreement"] <= 1, audit)
+        self.assertEqual(self.complete("--quality", "exact", "--audit-every", 1)["audit"]["tokens"], 0)
+
+    def test_emulated_accelerator(self):
+        sparsity = self.complete("--quality", "exact", "--device", "host")["sparsity"]
+        self.assertTrue(0 < sparsity["active_on_accelerators"] < sparsity["active"], sparsity)
+
+
 class Refusals(unittest.TestCase):
     def refused(self, code, words, *arguments, **options):
         result = run(*arguments, **options)
@@ -216,6 +279,9 @@ class Refusals(unittest.TestCase):
         self.refused(2, ["--shape", "9b", "7b"], "synth", "out.gguf", "--shape", "9b")
         self.refused(2, ["--skew", "0.9", "0.8"], "synth", "out.gguf", "--shape", "tiny", "--skew", "0.9")
         self.refused(2, ["--type", "Q6_K", "q4_0"], "synth", "out.gguf", "--shape", "tiny", "--type", "q6_k")
+        self.refused(2, ["quality", "psychic", "balanced"], "run", DEMO, *prompt, "--quality", "psychic")
+        self.refused(2, ["quality", "fast", "exact"], "run", DEMO, *prompt, "--quality", "fast")
+        self.refused(2, ["--audit-every", "-1"], "run", DEMO, *prompt, "--audit-every", "-1")
         self.refused(2, ["--modes", "psychic"], "bench", DEMO, "--modes", "psychic")
         self.refused(2, ["predicted", "predictor.safetensors"], "bench", DEMO, "--modes", "predicted")
         self.refused(2, ["--quality", "psychic"], "bench", DEMO, "--quality", "psychic")

@@ -25,16 +25,16 @@ CONTEXT_TOKENS = json.loads((DEMO / "config.json").read_text())["max_position_em
 SERVING, NOT_SERVING = 1, 2
 
 # Filled by main() once the stubs are generated.
-pb, pb_grpc = None, None
+pb, pb_grpc, admin, admin_grpc = None, None, None, None
 
 
 def generate_stubs(folder):
     subprocess.run(["protoc", f"--proto_path={SOURCE / 'proto'}", f"--python_out={folder}", f"--grpc_python_out={folder}",
                     f"--plugin=protoc-gen-grpc_python={shutil.which('grpc_python_plugin')}",
-                    "thermocline/v1/completion.proto"], check=True)
+                    *(f"thermocline/v1/{name}.proto" for name in ["admin", "completion", "plan"])], check=True)
     sys.path.insert(0, folder)
-    return (importlib.import_module("thermocline.v1.completion_pb2"),
-            importlib.import_module("thermocline.v1.completion_pb2_grpc"))
+    return [importlib.import_module(f"thermocline.v1.{name}") for name in
+            ["completion_pb2", "completion_pb2_grpc", "admin_pb2", "admin_pb2_grpc"]]
 
 
 class Server:
@@ -45,6 +45,7 @@ class Server:
                                         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         self.address = self.wait_for_line(r"listening on (\S+)").group(1)
         self.channel, self.stub = self.connect()
+        self.admin = admin_grpc.AdminServiceStub(self.channel)
 
     def __enter__(self):
         return self
@@ -183,6 +184,7 @@ class Completions(unittest.TestCase):
             d_head=config["hidden_size"] // config["num_attention_heads"], gated=True))
         self.assertEqual((model.context_length, model.vocabulary_size), (CONTEXT_TOKENS, config["vocab_size"]))
         self.assertEqual(list(model.weight_types), ["F16"])
+        self.assertEqual((model.mode, list(model.qualities)), ("exact", [pb.QUALITY_EXACT]))  # ReLU without predictors
 
     def test_bad_requests_name_their_field(self):
         cases = [(pb.CompleteRequest(), "prompt"),
@@ -192,7 +194,8 @@ class Completions(unittest.TestCase):
                  (request(max_tokens=-5), "max_tokens"),
                  (request(stop=["x"] * 65), "stop"),
                  (request(sampling=pb.SamplingOptions(temperature=float("nan"))), "temperature"),
-                 (request(output=pb.OutputOptions(top_logprobs=21)), "top_logprobs")]
+                 (request(output=pb.OutputOptions(top_logprobs=21)), "top_logprobs"),
+                 (request(quality=pb.QUALITY_FAST), "quality")]
         for message, field in cases:
             details, metadata = self.refused(grpc.StatusCode.INVALID_ARGUMENT, lambda m=message: self.stub.Complete(m))
             self.assertEqual(metadata.get("thermocline-field"), field, details)
@@ -224,6 +227,93 @@ class Completions(unittest.TestCase):
         for blocker in blockers:
             blocker.cancel()
         self.assertEqual(self.stub.Complete(request(max_tokens=1), timeout=60).summary.usage.completion_tokens, 1)
+
+
+class Admin(unittest.TestCase):
+    def test_figures_add_up(self):
+        with Server() as server:
+            idle = server.admin.GetStats(admin.GetStatsRequest()).stats
+            self.assertEqual((idle.requests_finished, idle.generated_tokens, idle.execution.steps), (0, 0, 0))
+            self.assertEqual((idle.mode, idle.audit.every), ("exact", 256))
+            answer = server.stub.Complete(request(max_tokens=12, ignore_eos=True))
+            self.assertEqual(answer.summary.quality, pb.QUALITY_EXACT)
+            stats = server.admin.GetStats(admin.GetStatsRequest()).stats
+            self.assertEqual((stats.requests_running, stats.requests_waiting, stats.requests_finished), (0, 0, 1))
+            self.assertEqual(stats.generated_tokens, 12)
+            self.assertEqual(stats.sparsity, answer.summary.sparsity)
+            self.assertEqual((stats.sparsity.tokens, stats.sparsity.marked), (11, stats.sparsity.neurons))
+            self.assertTrue(0 < stats.sparsity.active < stats.sparsity.neurons)
+            self.assertEqual(stats.execution.steps, 12)  # the prompt's, and one for each token but the last
+            self.assertEqual(len(stats.execution.busy_seconds), 1)
+            self.assertFalse(stats.execution.HasField("overlap_ratio"))
+
+    def test_placement_on_the_cpu(self):
+        config = json.loads((DEMO / "config.json").read_text())
+        with Server() as server:
+            placement = server.admin.GetPlacement(admin.GetPlacementRequest()).placement
+            self.assertEqual([(device.name, device.emulated, device.budget_bytes) for device in placement.devices], [("cpu", False, 0)])
+            self.assertGreater(placement.devices[0].used_bytes, 0)
+            self.assertEqual(placement.neurons_per_layer, config["intermediate_size"])
+            self.assertEqual(list(placement.hot_neurons), [0] * config["num_hidden_layers"])
+
+
+class Predicted(unittest.TestCase):
+    """A server with predictors, hot neurons on the emulated accelerator."""
+
+    @classmethod
+    def setUpClass(cls):
+        folder = Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
+        corpus, cls.profile = folder / "corpus.txt", folder / "profile"
+        corpus.write_bytes((DEMO / "valid.txt").read_bytes()[:20000])
+        made = run("profile", DEMO, "--corpus", corpus, "--predictor", "sign", "--predictor-tokens", 512,
+                   "--device", "host", "--gpu-memory", "8MiB", "--out", cls.profile)
+        assert made.returncode == 0, made.stderr
+        cls.server = cls.enterClassContext(Server("--profile", cls.profile, "--device", "host", "--audit-every", "5"))
+
+    def complete(self, **fields):
+        return self.server.stub.Complete(request("Once upon a time", 21, ignore_eos=True, **fields))
+
+    def stats(self):
+        return self.server.admin.GetStats(admin.GetStatsRequest()).stats
+
+    def test_each_request_gets_its_quality(self):
+        model = self.server.stub.GetModel(pb.GetModelRequest()).model
+        self.assertEqual((model.mode, list(model.qualities)), ("predicted", [pb.QUALITY_EXACT, pb.QUALITY_BALANCED, pb.QUALITY_FAST]))
+        for name in ["exact", "balanced", "fast"]:
+            alone = json.loads(run("run", DEMO, "--prompt", "Once upon a time", "--max-tokens", 21, "--ignore-eos", "--quality", name,
+                                   "--profile", self.profile, "--device", "host", "--json").stdout)
+            answer = self.complete(quality=pb.Quality.Value(f"QUALITY_{name.upper()}"))
+            self.assertEqual(list(answer.token_ids), alone["token_ids"], name)
+            self.assertEqual(answer.summary.sparsity.marked, alone["sparsity"]["marked"])
+            ours = json.loads(run("complete", "--server", self.server.address, "--prompt", "Once upon a time", "--max-tokens", 21,
+                                  "--ignore-eos", "--quality", name, "--json").stdout)
+            self.assertEqual((ours["quality"], ours["token_ids"], ours["sparsity"]), (name, alone["token_ids"], alone["sparsity"]))
+        self.assertEqual(self.complete().summary.quality, pb.QUALITY_BALANCED)
+
+    def test_live_audit(self):
+        before = self.stats().audit
+        self.complete(quality=pb.QUALITY_EXACT)
+        self.assertEqual(self.stats().audit, before)
+        self.complete(quality=pb.QUALITY_FAST)  # 20 steps, one audit in 5
+        after = self.stats().audit
+        self.assertEqual((after.every, after.tokens), (5, before.tokens + 4))
+        self.assertTrue(0 < after.recall < 1, after)
+        self.assertTrue(0 < after.kl_mean <= after.kl_max, after)
+
+    def test_placement_and_execution(self):
+        placement = self.server.admin.GetPlacement(admin.GetPlacementRequest()).placement
+        self.assertEqual([device.emulated for device in placement.devices], [False, True])
+        host = placement.devices[1]
+        self.assertEqual(host.budget_bytes, 8 << 20)
+        self.assertTrue(0 < host.used_bytes <= host.budget_bytes, host)
+        self.assertGreater(sum(placement.hot_neurons), 0)
+        answer = self.complete(quality=pb.QUALITY_EXACT)
+        self.assertTrue(0 < answer.summary.sparsity.active_on_accelerators < answer.summary.sparsity.active)
+        execution = self.stats().execution
+        self.assertEqual(len(execution.busy_seconds), 2)
+        self.assertGreater(execution.hand_overs, 0)
+        self.assertGreater(execution.mean_hand_over_micros, 0)
+        self.assertTrue(0 <= execution.overlap_ratio <= 1, execution)
 
 
 class Life(unittest.TestCase):
@@ -284,9 +374,9 @@ class Life(unittest.TestCase):
 
 
 def main():
-    global pb, pb_grpc
+    global pb, pb_grpc, admin, admin_grpc
     with tempfile.TemporaryDirectory() as folder:
-        pb, pb_grpc = generate_stubs(folder)
+        pb, pb_grpc, admin, admin_grpc = generate_stubs(folder)
         unittest.main(argv=sys.argv[:1], verbosity=2)
 
 

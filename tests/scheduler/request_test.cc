@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 
@@ -91,6 +92,30 @@ TEST(ValidateRequest, BordersOfEveryField) {
     EXPECT_EQ(FieldOf(status), c.field);
     EXPECT_EQ(status.message().find(std::string(c.field) + ": "), 0u) << status;
   }
+}
+
+TEST(ValidateRequest, OnlyRunnersThatPredictOfferMoreThanExact) {
+  RequestLimits limits = kLimits;
+  CompletionRequest request = Good();
+  for (const Quality quality : {Quality::kExact, Quality::kBalanced, Quality::kFast}) {
+    request.quality = quality;
+    limits.predicts = true;
+    EXPECT_TRUE(ValidateRequest(request, limits).ok()) << NameOf(quality);
+    limits.predicts = false;
+    EXPECT_EQ(ValidateRequest(request, limits).ok(), quality == Quality::kExact) << NameOf(quality);
+  }
+  const absl::Status refused = ValidateRequest(request, limits);
+  EXPECT_EQ(FieldOf(refused), "quality");
+  EXPECT_NE(refused.message().find("fast"), std::string::npos) << refused;
+  EXPECT_NE(refused.message().find("offers exact"), std::string::npos) << refused;
+}
+
+TEST(DefaultQuality, IsAlwaysOffered) {
+  for (const bool predicts : {false, true}) {
+    const auto offered = OfferedQualities(predicts);
+    EXPECT_NE(std::ranges::find(offered, DefaultQuality(predicts)), offered.end());
+  }
+  EXPECT_EQ(DefaultQuality(true), Quality::kBalanced);
 }
 
 TEST(FieldOf, IsEmptyForOtherErrors) { EXPECT_EQ(FieldOf(InvalidArgument("no field")), ""); }

@@ -60,7 +60,8 @@ TYPED_TEST(ToCompletionRequestTest, CarriesEveryField) {
                                                ignore_eos: true
                                                time_limit { seconds: 2 nanos: 500000001 }
                                              }
-                                             output { echo: true logprobs: true top_logprobs: 4 })pb"),
+                                             output { echo: true logprobs: true top_logprobs: 4 }
+                                             quality: QUALITY_FAST)pb"),
                                            Tokenizer());
   ASSERT_TRUE(request.ok()) << request.status();
   EXPECT_EQ(request->id, "r1");
@@ -83,6 +84,7 @@ TYPED_TEST(ToCompletionRequestTest, CarriesEveryField) {
   EXPECT_TRUE(request->echo);
   EXPECT_TRUE(request->logprobs);
   EXPECT_EQ(request->top_logprobs, 4);
+  EXPECT_EQ(request->quality, Quality::kFast);
 }
 
 TYPED_TEST(ToCompletionRequestTest, AbsentFieldsKeepTheDefaults) {
@@ -101,6 +103,7 @@ TYPED_TEST(ToCompletionRequestTest, AbsentFieldsKeepTheDefaults) {
   EXPECT_EQ(request->stopping.time_limit, std::nullopt);
   EXPECT_FALSE(request->echo);
   EXPECT_FALSE(request->logprobs);
+  EXPECT_EQ(request->quality, std::nullopt);
 }
 
 TYPED_TEST(ToCompletionRequestTest, ZerosThatWereSentAreKept) {
@@ -132,6 +135,8 @@ TYPED_TEST(ToCompletionRequestTest, RefusalsNameTheField) {
       {"token_ids {}", "prompt"},
       {R"(text: 'a\001')", "prompt"},
       {"token_ids { ids: 5 } parse_special: true", "parse_special"},
+      {"text: 'a' quality: QUALITY_UNSPECIFIED", "quality"},
+      {"text: 'a' quality: 4", "quality"},
       {"text: 'a' stopping { time_limit { seconds: -1 } }", "time_limit"},
       {"text: 'a' stopping { time_limit { nanos: -1 } }", "time_limit"},
       {"text: 'a' stopping { time_limit { nanos: 1000000000 } }", "time_limit"},
@@ -158,12 +163,19 @@ TEST(ToMessage, SummaryCarriesEveryField) {
                                      .prompt_tokens = 4,
                                      .completion_tokens = 11,
                                      .seed = 99,
+                                     .quality = Quality::kBalanced,
                                      .timings = {.queue_ms = 1,
                                                  .prefill_ms = 2,
                                                  .time_to_first_token_ms = 3,
                                                  .decode_ms = 5000,
                                                  .inter_token_p50_ms = 5,
-                                                 .inter_token_p99_ms = 6}};
+                                                 .inter_token_p99_ms = 6},
+                                     .decode_steps = {.tokens = 10,
+                                                      .total = {.neurons = 5000,
+                                                                .marked_neurons = 900,
+                                                                .active_neurons = 700,
+                                                                .active_on_accelerators = 400,
+                                                                .bytes = 12345}}};
   const auto expected = Parse<v1::CompletionSummary>(R"pb(
     finish_reason: FINISH_REASON_STOP_STRING
     matched_stop: "xy"
@@ -177,8 +189,27 @@ TEST(ToMessage, SummaryCarriesEveryField) {
       inter_token_p50_ms: 5
       inter_token_p99_ms: 6
       decode_tokens_per_second: 2
+    }
+    quality: QUALITY_BALANCED
+    sparsity {
+      tokens: 10
+      neurons: 5000
+      marked: 900
+      active: 700
+      active_on_accelerators: 400
+      bytes_per_token: 1234.5
     })pb");
   EXPECT_EQ(ToMessage(summary).DebugString(), expected.DebugString());
+}
+
+TEST(ToMessage, ACompletionWithoutDecodeStepsHasNoSparsity) {
+  EXPECT_FALSE(ToMessage(CompletionSummary{.completion_tokens = 1}).has_sparsity());
+}
+
+TEST(ToMessage, QualitiesComeBack) {
+  for (const Quality quality : {Quality::kExact, Quality::kBalanced, Quality::kFast})
+    EXPECT_EQ(ToQuality(ToMessage(quality)), quality);
+  EXPECT_EQ(ToQuality(v1::QUALITY_UNSPECIFIED), std::nullopt);
 }
 
 TEST(ToMessage, EveryFinishReasonHasItsValue) {

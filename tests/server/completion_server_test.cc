@@ -196,6 +196,36 @@ TEST_P(CompletionCallTest, MessageAboveTheLimitIsRefused) {
   ExpectServes(server);
 }
 
+TEST_P(CompletionCallTest, QualityIsTheRequestsAndComesBack) {
+  TestServer server({.predicts = true});
+  for (const auto& [asked, got] :
+       {std::pair(v1::QUALITY_FAST, Quality::kFast), std::pair(v1::QUALITY_EXACT, Quality::kExact),
+        std::pair(v1::QUALITY_BALANCED, Quality::kBalanced)}) {
+    v1::CompleteRequest request = TextRequest("abc", 2);
+    request.set_quality(asked);
+    const Outcome outcome = Run(server, request);
+    ASSERT_TRUE(outcome.status.ok()) << outcome.status.error_message();
+    EXPECT_EQ(outcome.summaries.at(0).quality(), asked);
+    EXPECT_EQ(server.runner.decode_qualities().back(), got);
+    const v1::Sparsity& sparsity = outcome.summaries[0].sparsity();
+    EXPECT_EQ(sparsity.tokens(), 1);
+    EXPECT_EQ(sparsity.marked(), PuppetRunner::FiguresOf(StepKind::kDecode, got).marked_neurons);
+  }
+  EXPECT_EQ(Run(server, TextRequest("abc", 2)).summaries.at(0).quality(), v1::QUALITY_BALANCED);
+}
+
+TEST_P(CompletionCallTest, QualityThatTheModeDoesNotOfferIsRefused) {
+  TestServer server;
+  v1::CompleteRequest request = TextRequest("abc", 2);
+  request.set_quality(v1::QUALITY_FAST);
+  const Outcome outcome = Run(server, request);
+  EXPECT_EQ(outcome.status.error_code(), grpc::INVALID_ARGUMENT);
+  EXPECT_EQ(outcome.field, "quality");
+  EXPECT_THAT(outcome.status.error_message(), HasSubstr("offers exact"));
+  request.set_quality(v1::QUALITY_EXACT);
+  EXPECT_TRUE(Run(server, request).status.ok());
+}
+
 TEST(StreamComplete, CodePointsStayWhole) {
   TestServer server;
   server.runner.Follow(PuppetTokenizer::IdOf('x'), PuppetTokenizer::IdOf('\xC3'));
@@ -294,12 +324,23 @@ TEST(GetModel, DescribesTheModel) {
   EXPECT_EQ(model.tokenizer_kind(), "puppet-bytes");
   EXPECT_THAT(model.weight_types(), ElementsAre("Q4_0", "F32"));
   EXPECT_EQ(model.weight_bytes(), 123456);
+  EXPECT_EQ(model.mode(), "predicted");
+  EXPECT_THAT(model.qualities(), ElementsAre(v1::QUALITY_EXACT));
+}
+
+TEST(GetModel, NamesTheQualitiesOfARunnerThatPredicts) {
+  TestServer server({.predicts = true});
+  v1::GetModelResponse response;
+  grpc::ClientContext context;
+  ASSERT_TRUE(server.stub->GetModel(&context, v1::GetModelRequest(), &response).ok());
+  EXPECT_THAT(response.model().qualities(),
+              ElementsAre(v1::QUALITY_EXACT, v1::QUALITY_BALANCED, v1::QUALITY_FAST));
 }
 
 TEST(Health, EveryServiceServes) {
   TestServer server;
-  for (const char* service : {"", "thermocline.v1.CompletionService", "grpc.health.v1.Health",
-                              "grpc.reflection.v1alpha.ServerReflection"}) {
+  for (const char* service : {"", "thermocline.v1.CompletionService", "thermocline.v1.AdminService",
+                              "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}) {
     HealthCall check(server.channel, "/grpc.health.v1.Health/Check", HealthRequest(service));
     google::protobuf::Int32Value status;
     EXPECT_TRUE(check.Read(status)) << service;
@@ -327,6 +368,7 @@ TEST(Reflection, ListsTheServices) {
   ASSERT_TRUE(response.DumpToSingleSlice(&answer).ok());
   const std::string text(reinterpret_cast<const char*>(answer.begin()), answer.size());
   EXPECT_THAT(text, HasSubstr("thermocline.v1.CompletionService"));
+  EXPECT_THAT(text, HasSubstr("thermocline.v1.AdminService"));
   EXPECT_THAT(text, HasSubstr("grpc.health.v1.Health"));
 }
 

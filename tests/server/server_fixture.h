@@ -19,6 +19,7 @@
 #include "server/completion_server.h"
 #include "tests/support/puppet_runner.h"
 #include "tests/support/puppet_tokenizer.h"
+#include "thermocline/v1/admin.grpc.pb.h"
 #include "thermocline/v1/completion.grpc.pb.h"
 
 namespace thermocline::testing {
@@ -45,20 +46,27 @@ inline ServedModel PuppetModel() {
           .n_kv_heads = 2,
           .d_head = 16,
           .weight_types = {"Q4_0", "F32"},
-          .weight_bytes = 123456};
+          .weight_bytes = 123456,
+          .mode = "predicted",
+          .devices = {{.name = "cpu", .used_bytes = 1000},
+                      {.name = "host", .kind = DeviceKind::kHost, .used_bytes = 300, .budget_bytes = 400}},
+          .hot_neurons = {100, 56}};
 }
 
 struct ServerSetup {
   int64_t max_queued_requests = 16;
   int64_t context_length = 4096;
   std::chrono::milliseconds shutdown_timeout{60'000};
+  bool predicts = false;
+  int64_t audit_every = 0;
 };
 
 // A server with one client.
 struct TestServer {
   explicit TestServer(const ServerSetup& setup = {})
-      : runner(setup.context_length),
-        scheduler(runner, tokenizer, {.max_queued_requests = setup.max_queued_requests}) {
+      : runner(setup.context_length, /*max_step_tokens=*/16, setup.predicts),
+        scheduler(runner, tokenizer,
+                  {.max_queued_requests = setup.max_queued_requests, .audit_every = setup.audit_every}) {
     CompletionServerOptions options;
     options.listen = "127.0.0.1:0";
     options.shutdown_timeout = setup.shutdown_timeout;
@@ -70,6 +78,7 @@ struct TestServer {
     arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
     channel = grpc::CreateCustomChannel(server->address(), grpc::InsecureChannelCredentials(), arguments);
     stub = v1::CompletionService::NewStub(channel);
+    admin = v1::AdminService::NewStub(channel);
   }
   ~TestServer() { runner.Release(); }
 
@@ -83,6 +92,7 @@ struct TestServer {
   std::unique_ptr<CompletionServer> server;
   std::shared_ptr<grpc::Channel> channel;
   std::unique_ptr<v1::CompletionService::Stub> stub;
+  std::unique_ptr<v1::AdminService::Stub> admin;
 };
 
 // What one call gave.

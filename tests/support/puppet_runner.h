@@ -1,4 +1,4 @@
-// PuppetRunner: a ModelRunner that goes on with the alphabet; a test can hold it and fail it.
+// PuppetRunner: a ModelRunner that goes on with the alphabet; a test can hold it, fail it and watch it.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -10,6 +10,7 @@
 #include <mutex>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "core/status.h"
 #include "scheduler/model_runner.h"
@@ -27,8 +28,29 @@ class PuppetRunner final : public ModelRunner {
   static constexpr float kSecondLogit = 5;
   static constexpr float kOtherLogit = 0;
 
-  explicit PuppetRunner(int64_t context_length = 4096, int64_t max_step_tokens = 16)
-      : context_length_(context_length), max_step_tokens_(max_step_tokens) {}
+  explicit PuppetRunner(int64_t context_length = 4096, int64_t max_step_tokens = 16, bool predicts = false)
+      : context_length_(context_length), max_step_tokens_(max_step_tokens), predicts_(predicts) {}
+
+  // What a step reads, by its kind and quality alone.
+  static StepFigures FiguresOf(StepKind kind, Quality quality) {
+    StepFigures figures{.neurons = 100,
+                        .marked_neurons = 100,
+                        .active_neurons = 8,
+                        .active_on_accelerators = 5,
+                        .bytes = 1000};
+    if (kind == StepKind::kPrefill) return figures;
+    if (quality == Quality::kBalanced) figures.marked_neurons = 20;
+    if (quality == Quality::kFast) figures.marked_neurons = 10;
+    figures.bytes = 300 + figures.marked_neurons;
+    return figures;
+  }
+  // What an audit finds, by the position alone.
+  static AuditFigures AuditAt(int64_t position) {
+    return {.active_neurons = 8,
+            .marked_active_neurons = 8 - position % 3,
+            .kl_divergence = 0.125 * static_cast<double>(position % 5),
+            .same_top = position % 2 == 0};
+  }
 
   void Follow(TokenId last, TokenId next) {
     const std::lock_guard lock(mutex_);
@@ -61,6 +83,17 @@ class PuppetRunner final : public ModelRunner {
     changed_.notify_all();
   }
 
+  // Of the decode steps so far, in their order.
+  std::vector<Quality> decode_qualities() const {
+    const std::lock_guard lock(mutex_);
+    return decode_qualities_;
+  }
+  // That were audited.
+  std::vector<int64_t> audited_positions() const {
+    const std::lock_guard lock(mutex_);
+    return audited_positions_;
+  }
+
   // Begun, held ones included.
   int64_t forward_calls() const {
     const std::lock_guard lock(mutex_);
@@ -70,15 +103,28 @@ class PuppetRunner final : public ModelRunner {
   int64_t context_length() const override { return context_length_; }
   int64_t n_vocab() const override { return PuppetTokenizer::kVocabularySize; }
   int64_t max_step_tokens() const override { return max_step_tokens_; }
-  bool predicts() const override { return false; }
-  StepFigures last_step() const override { return {}; }
-  absl::StatusOr<AuditFigures> ForwardAudited(const StepInput&, std::span<float>) override {
-    return absl::UnimplementedError("the puppet has no predictors");
+  bool predicts() const override { return predicts_; }
+  StepFigures last_step() const override {
+    const std::lock_guard lock(mutex_);
+    return last_step_;
+  }
+  const ExecutionStats& execution_stats() const override { return execution_stats_; }
+
+  absl::StatusOr<AuditFigures> ForwardAudited(const StepInput& step, std::span<float> logits) override {
+    TC_CHECK(predicts_ && step.kind == StepKind::kDecode && step.quality != Quality::kExact);
+    TC_RETURN_IF_ERROR(Forward(step, logits));
+    const std::lock_guard lock(mutex_);
+    audited_positions_.push_back(step.first_position);
+    return AuditAt(step.first_position);
   }
 
   absl::Status Forward(const StepInput& step, std::span<float> logits) override {
+    TC_CHECK(predicts_ || step.quality == Quality::kExact);
     std::unique_lock lock(mutex_);
     ++calls_;
+    if (step.kind == StepKind::kDecode) decode_qualities_.push_back(step.quality);
+    last_step_ = FiguresOf(step.kind, step.quality);
+    AddExecution();
     held_ = calls_ >= hold_at_;
     changed_.notify_all();
     changed_.wait(lock, [this] { return calls_ < hold_at_; });
@@ -98,6 +144,20 @@ class PuppetRunner final : public ModelRunner {
  private:
   static constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
 
+  // As of two devices and an overlap that is three quarters of the accelerator's time.
+  void AddExecution() {
+    ++execution_stats_.steps;
+    execution_stats_.operators += 10;
+    execution_stats_.skipped_operators += 1;
+    execution_stats_.hand_overs += 2;
+    execution_stats_.hand_over_seconds += 4e-6;
+    execution_stats_.busy_seconds.resize(2);
+    execution_stats_.busy_seconds[0] += 2;
+    execution_stats_.busy_seconds[1] += 1;
+    execution_stats_.accelerators_seconds += 1;
+    execution_stats_.overlap_seconds += 0.75;
+  }
+
   TokenId NextOf(TokenId last) const {
     if (const auto scripted = next_.find(last); scripted != next_.end()) return scripted->second;
     constexpr TokenId kA = PuppetTokenizer::IdOf('a');
@@ -107,6 +167,8 @@ class PuppetRunner final : public ModelRunner {
 
   const int64_t context_length_;
   const int64_t max_step_tokens_;
+  const bool predicts_;
+  ExecutionStats execution_stats_;  // the scheduler's thread's
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   // All guarded by mutex_.
@@ -114,6 +176,9 @@ class PuppetRunner final : public ModelRunner {
   TokenId nan_after_ = -1;
   TokenId fail_after_ = -1;
   absl::Status failure_;
+  StepFigures last_step_;
+  std::vector<Quality> decode_qualities_;
+  std::vector<int64_t> audited_positions_;
   int64_t hold_at_ = kNever;
   int64_t calls_ = 0;
   bool held_ = false;

@@ -1,0 +1,77 @@
+// From the scheduler's figures and the placement to the messages of thermocline.v1.AdminService.
+// SPDX-License-Identifier: Apache-2.0
+#include "server/admin_conversion.h"
+
+#include <string>
+
+#include "server/completion_conversion.h"
+
+namespace thermocline {
+namespace {
+
+v1::Audit ToMessage(const AuditSums& sums, int64_t every) {
+  v1::Audit message;
+  message.set_every(every);
+  message.set_tokens(sums.tokens);
+  message.set_recall(sums.recall());
+  message.set_kl_mean(sums.kl_mean());
+  message.set_kl_max(sums.kl_max);
+  message.set_top1_agreement(sums.top1_agreement());
+  return message;
+}
+
+v1::Execution ToMessage(const ExecutionStats& stats) {
+  v1::Execution message;
+  message.set_steps(stats.steps);
+  message.set_operators(stats.operators);
+  message.set_skipped_operators(stats.skipped_operators);
+  message.set_hand_overs(stats.hand_overs);
+  message.set_mean_hand_over_micros(stats.mean_hand_over_micros());
+  if (stats.busy_seconds.size() > 1) message.set_overlap_ratio(stats.overlap_ratio());
+  message.mutable_busy_seconds()->Add(stats.busy_seconds.begin(), stats.busy_seconds.end());
+  return message;
+}
+
+v1::DeviceKind ToMessage(DeviceKind kind) {
+  switch (kind) {
+    case DeviceKind::kCpu:
+      return v1::DEVICE_KIND_CPU;
+    case DeviceKind::kCuda:
+      return v1::DEVICE_KIND_CUDA;
+    case DeviceKind::kHost:
+      return v1::DEVICE_KIND_HOST;
+  }
+  TC_CHECK(false);
+}
+
+}  // namespace
+
+v1::Stats ToMessage(const SchedulerStats& stats, const SchedulerOptions& options, std::string_view mode) {
+  v1::Stats message;
+  message.set_requests_running(stats.running);
+  message.set_requests_waiting(stats.waiting);
+  message.set_requests_finished(stats.finished);
+  message.set_generated_tokens(stats.generated_tokens);
+  message.set_mode(std::string(mode));
+  *message.mutable_sparsity() = ToMessage(stats.decode_steps);
+  *message.mutable_audit() = ToMessage(stats.audits, options.audit_every);
+  *message.mutable_execution() = ToMessage(stats.execution);
+  return message;
+}
+
+v1::Placement PlacementMessage(const ServedModel& model) {
+  v1::Placement message;
+  for (const ServedDevice& device : model.devices) {
+    v1::PlacedDevice& placed = *message.add_devices();
+    placed.set_name(device.name);
+    placed.set_kind(ToMessage(device.kind));
+    placed.set_emulated(device.kind == DeviceKind::kHost);
+    placed.set_used_bytes(device.used_bytes);
+    placed.set_budget_bytes(device.budget_bytes);
+  }
+  message.set_neurons_per_layer(model.d_ff);
+  message.mutable_hot_neurons()->Add(model.hot_neurons.begin(), model.hot_neurons.end());
+  return message;
+}
+
+}  // namespace thermocline
