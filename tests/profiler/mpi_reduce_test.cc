@@ -92,7 +92,7 @@ TEST(MpiReduce, SharedCountsEqualThoseOfOneProcess) {
   const Checkpoint checkpoint = *Checkpoint::Open(kDemo);
   const auto team = *ThreadTeam::Create(1);
   const CpuContext cpu{.team = team.get(), .kernels = &BestKernels()};
-  const ModelWeights weights = *ModelWeights::Load(checkpoint, cpu);
+  ModelWeights weights = *ModelWeights::Load(checkpoint, cpu);
   const auto transformer = *Transformer::Create(checkpoint.config, weights, cpu, {});
   const auto count = [&](int rank, int ranks, ActivationProfile& profile) {
     const CountingOptions options{
