@@ -14,6 +14,7 @@
 #include "model/synthetic_model.h"
 #include "predictor/planted_analysis.h"
 #include "profiler/skewness.h"
+#include "scheduler/load_devices.h"
 #include "scheduler/request.h"
 
 namespace thermocline {
@@ -63,8 +64,9 @@ absl::StatusOr<ModelFootprint> FootprintOf(const ModelConfig& config, ElementTyp
           static_cast<int64_t>(*CheckedAlignUp(static_cast<uint64_t>(2 * row + down_row), kBundleAlignment)),
       .attention_bytes = 2 * (config.d_model + kv_width) * row + 2 * config.d_model * kFloatBytes,
       .kv_bytes_per_token = 2 * kv_width * kFloatBytes,
-      .head_bytes = 2 * config.n_vocab * row,
-      .context_tokens = config.context_length};
+      .head_bytes = config.n_vocab * row + config.d_model * kFloatBytes,
+      .context_tokens = config.context_length,
+      .scratch_bytes = CpuDevice::ScratchBytes(config, config.context_length, kAcceleratorBlockTokens)};
 }
 
 absl::Status WriteProfileDirectory(const PlantedAnalysis& analysis, const std::string& path) {
@@ -73,7 +75,7 @@ absl::Status WriteProfileDirectory(const PlantedAnalysis& analysis, const std::s
   if (error) return FailedPrecondition("{}: cannot be created: {}", path, error.message());
   const ProfileDirectory directory(path);
   TC_RETURN_IF_ERROR(WriteProfile(analysis.profile, directory.profile()));
-  return WritePredictors(analysis.predictors, directory.path + "/predictor.safetensors");
+  return WritePredictors(analysis.predictors, directory.predictors());
 }
 
 // Means over the layers.

@@ -33,7 +33,7 @@ struct PlacementProblem {
   std::string model_sha256;
   std::string profile_sha256;
   std::vector<PlacementLayer> layers;
-  int64_t head_bytes = 0;                     // embedding and head
+  int64_t head_bytes = 0;                     // head and final norm
   int64_t scratch_bytes = 0;                  // activations and staging on an accelerator
   std::vector<PlacementDevice> accelerators;  // none: all is on the CPU
   double cpu_gb_per_second = 0;               // as the neuron-aware CPU kernels reach it

@@ -79,8 +79,7 @@ ModelFootprint FootprintOf(const ModelConfig& config, const ModelWeights& weight
                               BytesOf(layer.attention_output) +
                               2 * config.d_model * static_cast<int64_t>(sizeof(float));
   footprint.kv_bytes_per_token = 2 * config.n_kv_heads * config.d_head * static_cast<int64_t>(sizeof(float));
-  footprint.head_bytes = BytesOf(weights.head) + (config.tied_head ? 0 : BytesOf(weights.token_embedding)) +
-                         config.d_model * static_cast<int64_t>(sizeof(float));
+  footprint.head_bytes = BytesOf(weights.head) + config.d_model * static_cast<int64_t>(sizeof(float));
   footprint.context_tokens = config.context_length;
   footprint.scratch_bytes = CpuDevice::ScratchBytes(config, config.context_length, kAcceleratorBlockTokens);
   return footprint;

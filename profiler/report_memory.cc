@@ -27,7 +27,7 @@ constexpr std::array<Tenant, 6> kTenants = {{{"scratch", "scratch", &PlanDevice:
                                              {"predictors", "predictors", &PlanDevice::predictor_bytes},
                                              {"attention", "attention", &PlanDevice::attention_bytes},
                                              {"KV cache", "kv-cache", &PlanDevice::kv_cache_bytes},
-                                             {"embedding and head", "head", &PlanDevice::head_bytes},
+                                             {"final norm and head", "head", &PlanDevice::head_bytes},
                                              {"neurons", "neurons", &PlanDevice::neuron_bytes}}};
 
 double FreeBytes(const PlanDevice& device) {

@@ -205,7 +205,7 @@ class Synth(unittest.TestCase):
             shutil.copy(measured / "hardware.json", planted)
             plans = [run_json("plan", directory, "--json")["devices"] for directory in (measured, planted)]
             for ours, theirs in zip(*plans):
-                for size in ("neuron_bytes", "attention_bytes", "kv_cache_bytes", "head_bytes"):
+                for size in ("neuron_bytes", "attention_bytes", "kv_cache_bytes", "head_bytes", "scratch_bytes"):
                     self.assertEqual(ours[size], theirs[size], size)
 
 
