@@ -141,7 +141,7 @@ ordered_json BenchJson(const BenchResult& result) {
                          {"read_gb_per_second", result.read_gb_per_second.median()},
                          {"read_gb_per_second_samples", result.read_gb_per_second.values}}},
                        {"model",
-                        {{"file", model.checkpoint.path},
+                        {{"file", FileNameOf(model.checkpoint.path)},
                          {"sha256", model.checkpoint.Sha256()},
                          {"type", MainType(model.checkpoint)}}},
                        {"prompt_tokens", result.prompt_tokens},

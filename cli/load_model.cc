@@ -96,10 +96,20 @@ absl::StatusOr<std::unique_ptr<ThreadTeam>> CreateTeam(int threads) {
   return team;
 }
 
+namespace {
+
+// A folder may be given with a slash at its end.
+std::filesystem::path WithoutSlash(const std::string& model_path) {
+  const std::filesystem::path path = std::filesystem::path(model_path).lexically_normal();
+  return path.has_filename() ? path : path.parent_path();
+}
+
+}  // namespace
+
+std::string FileNameOf(const std::string& model_path) { return WithoutSlash(model_path).filename().string(); }
+
 std::string DefaultProfileDirectory(const std::string& model_path) {
-  std::filesystem::path path(model_path);
-  if (path.filename().empty()) path = path.parent_path();  // a folder given with a slash at its end
-  return path.string() + ".thermocline";
+  return WithoutSlash(model_path).string() + ".thermocline";
 }
 
 ModelIdentity IdentityOf(const Checkpoint& checkpoint, std::string sha256) {

@@ -65,6 +65,8 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadDenseModel(const ModelFlags& fl
 // --threads or, for 0, every CPU this process may use.
 absl::StatusOr<std::unique_ptr<ThreadTeam>> CreateTeam(int threads);
 
+// The file's or folder's name, without the folders above it.
+std::string FileNameOf(const std::string& model_path);
 // MODEL.thermocline, beside the model.
 std::string DefaultProfileDirectory(const std::string& model_path);
 ModelIdentity IdentityOf(const Checkpoint& checkpoint, std::string sha256);

@@ -1,6 +1,5 @@
 // thermocline serve: the gRPC server, until SIGINT or SIGTERM.
 // SPDX-License-Identifier: Apache-2.0
-#include <filesystem>
 #include <memory>
 #include <utility>
 
@@ -53,9 +52,7 @@ ServedModel Describe(const LoadedModel& model) {
   const ModelConfig& config = checkpoint.config;
   std::vector<std::string> weight_types;
   for (const ElementType type : checkpoint.tensors.TypesByBytes()) weight_types.emplace_back(NameOf(type));
-  // A folder may be given with a slash at its end.
-  const std::filesystem::path path = std::filesystem::path(checkpoint.path).lexically_normal();
-  return {.name = path.has_filename() ? path.filename().string() : path.parent_path().filename().string(),
+  return {.name = FileNameOf(checkpoint.path),
           .architecture = config.architecture,
           .activation = std::string(NameOf(config.activation)),
           .gated = config.gated,

@@ -7,7 +7,7 @@
 
 namespace thermocline {
 namespace {
-constexpr std::chrono::microseconds kLookFor{50};
+constexpr std::chrono::milliseconds kLookFor{1};
 }  // namespace
 
 void Handover::AwaitChange(uint32_t seen) {

@@ -28,7 +28,7 @@ void Delay(uint64_t seed) {
   seed = (seed ^ (seed >> 31)) * 0x9e3779b97f4a7c15u;
   const uint64_t draw = (seed >> 40) % 1000;
   if (draw < 300) std::this_thread::yield();
-  if (draw == 999) std::this_thread::sleep_for(std::chrono::microseconds(120));
+  if (draw == 999) std::this_thread::sleep_for(std::chrono::microseconds(1200));
 }
 
 // A random graph whose operators record in plain memory, so that ThreadSanitizer sees a missing order and the

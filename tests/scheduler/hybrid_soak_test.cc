@@ -75,7 +75,7 @@ class DelayingDevice final : public Device {
  private:
   void Delay() {
     const uint32_t draw = random_() % 4096;
-    if (draw == 0) std::this_thread::sleep_for(std::chrono::microseconds(200));
+    if (draw == 0) std::this_thread::sleep_for(std::chrono::microseconds(1200));
     if (draw < 8) std::this_thread::sleep_for(std::chrono::microseconds(draw));
     if (draw < 64) std::this_thread::yield();
   }
