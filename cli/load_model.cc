@@ -43,6 +43,18 @@ int TeamThreads(const ModelFlags& flags, const ExecutionFlags& execution) {
   return std::max(1, ReadCpuInfo().usable_threads - 1);
 }
 
+// Which feed-forward matrices are not of the file's type in memory.
+void SayWhatWasStoredAgain(const LoadedModel& model) {
+  const auto& tensors = model.checkpoint.tensors;
+  const FeedForward& ffn = model.weights.layers.front().ffn;
+  if (ffn.layout != FfnLayout::kBundles) return;
+  const auto down = tensors.Matrix(model.checkpoint.names.layer(0).down, model.checkpoint.config.d_model,
+                                   model.checkpoint.config.d_ff);
+  if (!down.ok() || down->type == ffn.bundles.down_type) return;
+  fmt::print(stderr, "thermocline: down projections are held by neuron as {}; the file has {}\n",
+             NameOf(ffn.bundles.down_type), NameOf(down->type));
+}
+
 void SayWhatWasChosen(const LoadedModel& model, const std::string& why) {
   std::string devices;
   for (const Device* device : model.runner->devices()) {
@@ -66,7 +78,7 @@ void AddModelFlags(CLI::App& command, ModelFlags& flags) {
                               kDefaultContext))
       ->capture_default_str();
   command.add_option("--activation", flags.activation,
-                     "relu or silu, where a GGUF file does not tell (ReLU-fied LLaMA models)");
+                     "relu, silu or fatrelu, where a GGUF file does not tell (ReLU-fied LLaMA models)");
 }
 
 void AddExecutionFlags(CLI::App& command, ExecutionFlags& flags) {
@@ -144,6 +156,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const ModelFlags& flags,
                                            .predictors = model->predictors ? &*model->predictors : nullptr,
                                            .plan = model->plan ? &*model->plan : nullptr,
                                            .keep_host_copy = execution.keep_host_copy}));
+  SayWhatWasStoredAgain(*model);
   SayWhatWasChosen(*model, choice.why);
   return model;
 }

@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <vector>
 
 #include "cli/audit_flag.h"
 #include "cli/commands.h"
@@ -29,6 +30,7 @@ struct Flags {
   bool echo = false;
   int top_logprobs = 0;
   SchedulerOptions scheduler;
+  std::string trace;  // file
   bool json = false;
 };
 
@@ -105,22 +107,34 @@ absl::Status PromptLoop(Scheduler& scheduler, const Tokenizer& tokenizer, const 
   return absl::OkStatus();
 }
 
+// The prompt of the flags, or a loop over a terminal's lines, or all of standard input.
+absl::Status CompletePrompts(Scheduler& scheduler, const Tokenizer& tokenizer, const Flags& flags) {
+  if (flags.prompt) return CompleteOne(scheduler, tokenizer, flags, *flags.prompt);
+  if (isatty(STDIN_FILENO)) return PromptLoop(scheduler, tokenizer, flags);
+  const std::string prompt((std::istreambuf_iterator<char>(std::cin)), std::istreambuf_iterator<char>());
+  return CompleteOne(scheduler, tokenizer, flags, prompt);
+}
+
 absl::Status Run(const Flags& flags) {
   CompletionRequest probe;  // bad flags are refused before the model is loaded
   TC_RETURN_IF_ERROR(FillRequest(flags.sampling, probe));
   TC_RETURN_IF_ERROR(CheckAuditFlag(flags.scheduler));
   TC_ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model, LoadModel(flags.model, flags.execution));
   const Tokenizer& tokenizer = *model->checkpoint.tokenizer;
+  std::vector<std::string> device_names;
+  for (const Device* device : model->runner->devices()) device_names.push_back(device->name());
+  ExecutionTrace trace(std::move(device_names));
+  if (!flags.trace.empty()) model->runner->SetTrace(&trace);
+
   Scheduler scheduler(*model->runner, tokenizer, flags.scheduler);
   struct sigaction action {};
   action.sa_handler = [](int) { interrupted = 1; };
   action.sa_flags = SA_RESTART;  // a read of the next prompt goes on
   sigaction(SIGINT, &action, nullptr);
 
-  if (flags.prompt) return CompleteOne(scheduler, tokenizer, flags, *flags.prompt);
-  if (isatty(STDIN_FILENO)) return PromptLoop(scheduler, tokenizer, flags);
-  const std::string prompt((std::istreambuf_iterator<char>(std::cin)), std::istreambuf_iterator<char>());
-  return CompleteOne(scheduler, tokenizer, flags, prompt);
+  const absl::Status completed = CompletePrompts(scheduler, tokenizer, flags);
+  if (!flags.trace.empty()) TC_RETURN_IF_ERROR(trace.Write(flags.trace));
+  return completed;
 }
 
 }  // namespace
@@ -139,6 +153,9 @@ void AddRunCommand(CLI::App& program, Command& command) {
   run->add_option("--top-logprobs", flags->top_logprobs,
                   "log-probabilities of every token and of the K likeliest [0, 20]");
   AddAuditFlag(*run, flags->scheduler);
+  run->add_option(
+      "--trace", flags->trace,
+      "write when each operator ran on which device to this file, for Perfetto or chrome://tracing");
   run->add_flag("--json", flags->json, "print one JSON object instead of streaming");
   run->callback([flags, &command] { command.action = [flags] { return Run(*flags); }; });
 }

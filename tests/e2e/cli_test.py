@@ -250,6 +250,46 @@ class Predicted(unittest.TestCase):
         sparsity = self.complete("--quality", "exact", "--device", "host")["sparsity"]
         self.assertTrue(0 < sparsity["active_on_accelerators"] < sparsity["active"], sparsity)
 
+    def test_trace_shows_both_devices_at_the_same_layer(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "trace.json"
+            self.complete("--mode", "exact", "--device", "host", "--trace", path)
+            events = json.loads(path.read_text())["traceEvents"]
+            tracks = {e["args"]["name"]: e["tid"] for e in events if e["name"] == "thread_name"}
+            halves = {(e["tid"], e["args"]["layer"]) for e in events if e["ph"] == "X" and e["name"] == "neurons"}
+            split = [layer for layer in range(6) if {(tracks["cpu"], layer), (tracks["host"], layer)} <= halves]
+            self.assertTrue(split, halves)
+            self.assertTrue(all(e["dur"] >= 0 for e in events if e["ph"] == "X"))
+
+    def test_eval_compares_with_dense(self):
+        with tempfile.TemporaryDirectory() as folder:
+            text = Path(folder) / "text.txt"
+            text.write_bytes((Path(DEMO) / "valid.txt").read_bytes()[30000:40000])
+            evaluate = lambda *flags: run_json("eval", DEMO, "--text", text, "--profile", self.profile, "--json", *flags)
+            dense, exact = evaluate("--mode", "dense"), evaluate("--mode", "exact")
+            self.assertEqual({**exact, "mode": "", "tokens_per_second": 0}, {**dense, "mode": "", "tokens_per_second": 0})
+            self.assertEqual((exact["kl_mean"], exact["kl_p99"], exact["top1_agreement"]), (0, 0, 1))
+            balanced, fast = evaluate(), evaluate("--quality", "fast")
+            self.assertEqual((balanced["mode"], balanced["quality"], fast["quality"]), ("predicted", "balanced", "fast"))
+            self.assertTrue(0 < balanced["kl_mean"] < fast["kl_mean"], (balanced, fast))
+            self.assertTrue(balanced["kl_mean"] < balanced["kl_p99"])
+            self.assertTrue(0.5 < fast["top1_agreement"] <= balanced["top1_agreement"] < 1)
+            # The same neurons on two devices: the order of sums differs, the answer hardly.
+            hybrid = evaluate("--mode", "exact", "--device", "host")
+            self.assertAlmostEqual(hybrid["perplexity"], dense["perplexity"], delta=1e-3)
+            self.assertLess(hybrid["kl_mean"], 1e-6)
+
+    def test_what_belongs_to_another_model_is_refused(self):
+        with tempfile.TemporaryDirectory() as folder:
+            model = Path(folder) / "other.gguf"
+            run_json("synth", model, "--shape", "tiny", "--type", "f16", "--json")
+            result = run("run", model, "--prompt", "x", "--profile", self.profile)
+            self.assertEqual(result.returncode, 1)
+            self.assertIn(b"predictor.safetensors", result.stderr)
+            result = run("run", DEMO, "--prompt", "x", "--profile", self.profile, "--device", "host", "--gpu-memory", "64KiB")
+            self.assertEqual(result.returncode, 1)
+            self.assertIn(b"65536", result.stderr)
+
 
 class Refusals(unittest.TestCase):
     def refused(self, code, words, *arguments, **options):
