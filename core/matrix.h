@@ -72,6 +72,8 @@ struct WeightView {
   int64_t row_stride_bytes = 0;
 
   const std::byte* row_data(int64_t r) const { return data + r * row_stride_bytes; }
+  // Of the weights, without what lies between rows. The view's columns must be whole blocks of its type.
+  int64_t size_bytes() const { return rows * *RowBytes(type, cols); }
   WeightView Rows(int64_t begin, int64_t count) const {
     return {data + begin * row_stride_bytes, type, count, cols, row_stride_bytes};
   }

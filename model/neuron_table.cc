@@ -45,8 +45,4 @@ NeuronTable BorrowNeurons(const BundleView& layer, std::vector<uint32_t> neurons
   return table;
 }
 
-NeuronTable BorrowAllNeurons(const BundleView& layer) {
-  return BorrowNeurons(layer, Count(static_cast<size_t>(layer.n_neurons)));
-}
-
 }  // namespace thermocline

@@ -32,6 +32,5 @@ absl::StatusOr<NeuronTable> PackNeurons(const CpuContext& context, const BundleV
 
 // Looks at those rows of the layer's own bundles, which must outlive the table.
 NeuronTable BorrowNeurons(const BundleView& layer, std::vector<uint32_t> neurons);
-NeuronTable BorrowAllNeurons(const BundleView& layer);
 
 }  // namespace thermocline

@@ -93,8 +93,6 @@ absl::Status LayOutBundles(const CpuContext& context, FeedForward& ffn) {
   return absl::OkStatus();
 }
 
-int64_t BytesOf(const WeightView& w) { return w.rows * *RowBytes(w.type, w.cols); }
-
 }  // namespace
 
 absl::StatusOr<ModelWeights> ModelWeights::Load(const Checkpoint& checkpoint, const CpuContext& context,
@@ -136,12 +134,12 @@ absl::StatusOr<ModelWeights> ModelWeights::Load(const Checkpoint& checkpoint, co
 }
 
 int64_t ModelWeights::bytes_per_token() const {
-  int64_t bytes = BytesOf(head) + BytesOf(token_embedding.Rows(0, 1)) +
+  int64_t bytes = head.size_bytes() + token_embedding.Rows(0, 1).size_bytes() +
                   static_cast<int64_t>(output_norm.size() * sizeof(float));
   for (const LayerWeights& layer : layers) {
     bytes += static_cast<int64_t>((layer.attention_norm.size() + layer.ffn_norm.size()) * sizeof(float));
     for (const WeightView* w : {&layer.query, &layer.key, &layer.value, &layer.attention_output})
-      bytes += BytesOf(*w);
+      bytes += w->size_bytes();
   }
   return bytes + ffn_bytes();
 }
@@ -151,8 +149,9 @@ int64_t ModelWeights::ffn_bytes() const {
   for (const LayerWeights& layer : layers) {
     const FeedForward& ffn = layer.ffn;
     const bool bundled = ffn.layout == FfnLayout::kBundles;
-    bytes += BytesOf(bundled ? ffn.bundles.gate() : ffn.gate) + BytesOf(bundled ? ffn.bundles.up() : ffn.up) +
-             BytesOf(bundled ? ffn.bundles.down() : ffn.down);
+    bytes += (bundled ? ffn.bundles.gate() : ffn.gate).size_bytes() +
+             (bundled ? ffn.bundles.up() : ffn.up).size_bytes() +
+             (bundled ? ffn.bundles.down() : ffn.down).size_bytes();
   }
   return bytes;
 }

@@ -14,8 +14,6 @@ constexpr double kAssumedGbPerSecond = 1008;
 constexpr int64_t kAssumedMemoryBytes = int64_t{24} * 1000 * 1000 * 1000;
 constexpr double kAssumedSyncMicros = 20;
 
-int64_t BytesOf(const WeightView& w) { return w.rows * *RowBytes(w.type, w.cols); }
-
 // The accelerator to plan for, from the hardware profile or assumed.
 struct Accelerator {
   PlacementDevice device;
@@ -60,7 +58,8 @@ std::vector<double> Frequencies(const std::vector<uint64_t>& active, int64_t tok
 NeuronBytes NeuronBytesOf(const FeedForward& ffn) {
   if (ffn.layout == FfnLayout::kMatrices) {
     const int64_t d_ff = ffn.gate.rows;
-    return {.gate = BytesOf(ffn.gate) / d_ff, .up_down = (BytesOf(ffn.up) + BytesOf(ffn.down)) / d_ff};
+    return {.gate = ffn.gate.size_bytes() / d_ff,
+            .up_down = (ffn.up.size_bytes() + ffn.down.size_bytes()) / d_ff};
   }
   const BundleView& bundles = ffn.bundles;
   const int64_t up = bundles.gated ? *RowBytes(bundles.up_type, bundles.d_model) : 0;
@@ -72,14 +71,15 @@ ModelFootprint FootprintOf(const ModelConfig& config, const ModelWeights& weight
   const LayerWeights& layer = weights.layers.front();
   const FeedForward& ffn = layer.ffn;
   ModelFootprint footprint;
-  footprint.neuron_bytes = ffn.layout == FfnLayout::kBundles
-                               ? ffn.bundles.stride_bytes
-                               : (BytesOf(ffn.gate) + BytesOf(ffn.up) + BytesOf(ffn.down)) / config.d_ff;
-  footprint.attention_bytes = BytesOf(layer.query) + BytesOf(layer.key) + BytesOf(layer.value) +
-                              BytesOf(layer.attention_output) +
+  footprint.neuron_bytes =
+      ffn.layout == FfnLayout::kBundles
+          ? ffn.bundles.stride_bytes
+          : (ffn.gate.size_bytes() + ffn.up.size_bytes() + ffn.down.size_bytes()) / config.d_ff;
+  footprint.attention_bytes = layer.query.size_bytes() + layer.key.size_bytes() + layer.value.size_bytes() +
+                              layer.attention_output.size_bytes() +
                               2 * config.d_model * static_cast<int64_t>(sizeof(float));
   footprint.kv_bytes_per_token = 2 * config.n_kv_heads * config.d_head * static_cast<int64_t>(sizeof(float));
-  footprint.head_bytes = BytesOf(weights.head) + config.d_model * static_cast<int64_t>(sizeof(float));
+  footprint.head_bytes = weights.head.size_bytes() + config.d_model * static_cast<int64_t>(sizeof(float));
   footprint.context_tokens = config.context_length;
   footprint.scratch_bytes = CpuDevice::ScratchBytes(config, config.context_length, kAcceleratorBlockTokens);
   return footprint;

@@ -12,7 +12,6 @@ namespace {
 
 constexpr int64_t kFloatBytes = sizeof(float);
 
-int64_t BytesOf(const WeightView& w) { return w.rows * *RowBytes(w.type, w.cols); }
 int64_t BytesOf(std::span<const float> values) { return static_cast<int64_t>(values.size_bytes()); }
 
 MatrixView<float> Rows(Matrix<float>& matrix, int64_t n_tokens) { return matrix.view().Rows(0, n_tokens); }
@@ -127,9 +126,9 @@ absl::StatusOr<WeightView> CpuDevice::Hold(const WeightView& weights) {
 absl::Status CpuDevice::LoadAttention(int64_t layer, const LayerWeights& weights) {
   const int64_t cache_bytes = KvCache::SizeBytes(config_, options_.context_tokens);
   TC_RETURN_IF_ERROR(Account(fmt::format("layer {}'s attention and KV cache", layer),
-                             BytesOf(weights.query) + BytesOf(weights.key) + BytesOf(weights.value) +
-                                 BytesOf(weights.attention_output) + BytesOf(weights.attention_norm) +
-                                 BytesOf(weights.ffn_norm) + cache_bytes));
+                             weights.query.size_bytes() + weights.key.size_bytes() +
+                                 weights.value.size_bytes() + weights.attention_output.size_bytes() +
+                                 BytesOf(weights.attention_norm) + BytesOf(weights.ffn_norm) + cache_bytes));
   AttentionWeights attention{.attention_norm = weights.attention_norm, .ffn_norm = weights.ffn_norm};
   TC_ASSIGN_OR_RETURN(attention.query, Hold(weights.query));
   TC_ASSIGN_OR_RETURN(attention.key, Hold(weights.key));
@@ -154,7 +153,7 @@ absl::Status CpuDevice::LoadNeurons(int64_t layer, const BundleView& bundles, st
 }
 
 void CpuDevice::LoadMatrices(int64_t layer, const FeedForward& ffn) {
-  used_bytes_ += BytesOf(ffn.gate) + BytesOf(ffn.up) + BytesOf(ffn.down);
+  used_bytes_ += ffn.gate.size_bytes() + ffn.up.size_bytes() + ffn.down.size_bytes();
   FeedForward& matrices = layers_[static_cast<size_t>(layer)].matrices;
   matrices.gate = ffn.gate;
   matrices.up = ffn.up;
@@ -176,7 +175,7 @@ absl::Status CpuDevice::LoadPredictor(int64_t layer, const LayerPredictor& predi
 }
 
 absl::Status CpuDevice::LoadHead(std::span<const float> norm, const WeightView& head) {
-  TC_RETURN_IF_ERROR(Account("the head", BytesOf(norm) + BytesOf(head)));
+  TC_RETURN_IF_ERROR(Account("the head", BytesOf(norm) + head.size_bytes()));
   head_norm_.assign(norm.begin(), norm.end());
   TC_ASSIGN_OR_RETURN(head_, Hold(head));
   return absl::OkStatus();
@@ -287,7 +286,8 @@ NeuronWork CpuDevice::DenseNeurons(const Layer& layer, int64_t index, int64_t n_
   } else {
     MatMul(context_, down_weights, gate, update);
   }
-  return {.marked = n_neurons, .bytes = BytesOf(gate_weights) + BytesOf(up_weights) + BytesOf(down_weights)};
+  return {.marked = n_neurons,
+          .bytes = gate_weights.size_bytes() + up_weights.size_bytes() + down_weights.size_bytes()};
 }
 
 NeuronWork CpuDevice::SparseNeurons(const NeuronTable& table, NeuronSelection candidates, int64_t first_token,

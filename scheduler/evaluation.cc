@@ -67,8 +67,6 @@ class Evaluator {
       TC_RETURN_IF_ERROR(
           transformer_.ForwardAll({.tokens = block, .first_position = first, .quality = options_.quality},
                                   logits_.view().Rows(0, count)));
-      result_.marked_neurons += transformer_.last_step().marked_neurons;
-      result_.neurons += transformer_.last_step().neurons;
       for (int64_t t = 0; t < count; ++t) {
         const TokenId next = window[static_cast<size_t>(first + t + 1)];
         result_.negative_log_likelihood -= LogprobOf(logits_.row(t), next, 0).logprob;

@@ -28,10 +28,6 @@ struct EvaluationResult {
   double kl_mean = 0;  // KL divergence from the reference's distribution, in nats
   double kl_p99 = 0;
   double top1_agreement = 0;  // share of tokens for which both have the same likeliest next token
-
-  // Sums over the steps, as the operators counted them.
-  int64_t marked_neurons = 0;
-  int64_t neurons = 0;
 };
 
 // Cuts the text's tokens into windows of `window_tokens`, without overlap, each its own context. Where `bos`

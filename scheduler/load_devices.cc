@@ -7,8 +7,6 @@
 namespace thermocline {
 namespace {
 
-int64_t BytesOf(const WeightView& w) { return w.rows * *RowBytes(w.type, w.cols); }
-
 // Bytes of an accelerator's part; what CpuDevice::used_bytes() will say once it is loaded.
 int64_t NeededBytes(const ModelConfig& config, const ModelWeights& weights, const ModelPlacement& placement,
                     int device, const DeviceLoading& loading) {
@@ -19,15 +17,16 @@ int64_t NeededBytes(const ModelConfig& config, const ModelWeights& weights, cons
     bytes += static_cast<int64_t>(placed.neurons[static_cast<size_t>(device)].size()) *
              layer.ffn.bundles.stride_bytes;
     if (placed.attention_device == device) {
-      bytes += BytesOf(layer.query) + BytesOf(layer.key) + BytesOf(layer.value) +
-               BytesOf(layer.attention_output) + 2 * config.d_model * static_cast<int64_t>(sizeof(float)) +
+      bytes += layer.query.size_bytes() + layer.key.size_bytes() + layer.value.size_bytes() +
+               layer.attention_output.size_bytes() +
+               2 * config.d_model * static_cast<int64_t>(sizeof(float)) +
                KvCache::SizeBytes(config, loading.context_tokens);
     }
     if (loading.predictors != nullptr && placed.predictor_device == device)
       bytes += loading.predictors->layers[l].SizeBytes(config.d_model, config.d_ff);
   }
   if (placement.head_device == device)
-    bytes += BytesOf(weights.head) + config.d_model * static_cast<int64_t>(sizeof(float));
+    bytes += weights.head.size_bytes() + config.d_model * static_cast<int64_t>(sizeof(float));
   return bytes;
 }
 

@@ -105,8 +105,12 @@ TEST(GetStats, AnswersWhileTheServerDrains) {
   BackgroundCall running(server, TextRequest("abc", 3));
   server.runner.WaitUntilHeld();
   auto drained = std::async(std::launch::async, [&] { return server.server->Shutdown(); });
+  // A completion that came too early would wait behind the one that is held.
   EXPECT_TRUE(Eventually([&] {
-    return Complete(server, TextRequest("abc", 1)).status.error_code() == grpc::StatusCode::UNAVAILABLE;
+    grpc::ClientContext context;
+    v1::DetokenizeResponse text;
+    return server.stub->Detokenize(&context, v1::DetokenizeRequest(), &text).error_code() ==
+           grpc::StatusCode::UNAVAILABLE;
   }));
   EXPECT_EQ(StatsOf(server).requests_running(), 1);
   server.runner.Release();
