@@ -8,7 +8,7 @@
 namespace thermocline {
 
 // A count of announcements that one thread at a time awaits. The awaiting thread looks at the count for a
-// millisecond, yielding its CPU between looks, and then sleeps: waking up takes a hundred microseconds, which
+// millisecond, yielding its CPU between looks, and then sleeps: waking up takes tens of microseconds, which
 // a token would pay in every layer, and between requests a thread is idle for longer and costs nothing. The
 // count wraps around; compare it only for equality.
 class Handover {
