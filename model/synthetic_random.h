@@ -4,23 +4,17 @@
 
 #include <cstdint>
 
+#include "core/random.h"
+
 namespace thermocline {
 
 // SplitMix64, started from seed, stream (which tensor or table) and row.
 class RandomRow {
  public:
-  RandomRow(uint64_t seed, uint64_t stream, uint64_t row) : state_(seed) {
-    state_ = Bits() ^ stream;
-    state_ = Bits() ^ row;
-  }
+  RandomRow(uint64_t seed, uint64_t stream, uint64_t row)
+      : random_(SplitMix64(SplitMix64(seed).Next() ^ stream).Next() ^ row) {}
 
-  uint64_t Bits() {
-    state_ += 0x9E3779B97F4A7C15u;
-    uint64_t bits = state_;
-    bits = (bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9u;
-    bits = (bits ^ (bits >> 27)) * 0x94D049BB133111EBu;
-    return bits ^ (bits >> 31);
-  }
+  uint64_t Bits() { return random_.Next(); }
 
   // Mean 0, variance 1: a sum of eight uniform 16-bit numbers, which is normal up to 4 standard deviations as
   // far as weights are concerned, and cheap enough to draw billions of.
@@ -38,7 +32,7 @@ class RandomRow {
   uint64_t Below(uint64_t limit) { return (Bits() >> 32) * limit >> 32; }
 
  private:
-  uint64_t state_;
+  SplitMix64 random_;
 };
 
 }  // namespace thermocline

@@ -16,6 +16,7 @@
 
 #include "core/checked.h"
 #include "core/half.h"
+#include "core/random.h"
 
 namespace thermocline {
 namespace {
@@ -25,12 +26,8 @@ constexpr uint64_t kAlignment = 64;
 
 // One of [0, bound), the same for the same part and number.
 int64_t Draw(SamplePart part, int64_t number, int64_t bound) {
-  // The finaliser of SplitMix64: neighbouring numbers give unrelated values.
-  uint64_t z = (static_cast<uint64_t>(number) << 1 | static_cast<uint64_t>(part)) + 0x9E3779B97F4A7C15u;
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-  z ^= z >> 31;
-  return static_cast<int64_t>(z % static_cast<uint64_t>(bound));
+  SplitMix64 random(static_cast<uint64_t>(number) << 1 | static_cast<uint64_t>(part));
+  return static_cast<int64_t>(random.Next() % static_cast<uint64_t>(bound));
 }
 
 // The place of a part's token with the given number, or nothing when it is not kept. A reservoir: every token

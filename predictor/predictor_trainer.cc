@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/half.h"
+#include "core/random.h"
 
 namespace thermocline {
 namespace {
@@ -27,24 +28,11 @@ constexpr float kMeanDecay = 0.9f;
 constexpr float kSquareDecay = 0.99f;
 constexpr float kEpsilon = 1e-8f;
 
-// SplitMix64. The standard's distributions differ between libraries, and the file must not.
-class Random {
- public:
-  explicit Random(uint64_t seed) : state_(seed) {}
-  uint64_t Next() {
-    uint64_t z = state_ += 0x9E3779B97F4A7C15u;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return z ^ (z >> 31);
-  }
-  double Uniform() { return static_cast<double>(Next() >> 11) * 0x1p-53; }  // [0, 1)
-  double Normal() {                                                         // Box and Muller
-    return std::sqrt(-2 * std::log(1 - Uniform())) * std::cos(2 * std::numbers::pi * Uniform());
-  }
-
- private:
-  uint64_t state_;
-};
+// Box and Muller.
+double Normal(SplitMix64& random) {
+  const double radius = std::sqrt(-2 * std::log(1 - random.Uniform()));
+  return radius * std::cos(2 * std::numbers::pi * random.Uniform());
+}
 
 // Root of the mean square over some of the inputs.
 float ScaleOf(MatrixView<const uint16_t> x) {
@@ -65,14 +53,14 @@ float ScaleOf(MatrixView<const uint16_t> x) {
 // b2 starts at each neuron's own odds, so that a predictor of skewed neurons knows the common ones before its
 // first step.
 void Initialise(const FitOptions& options, const LayerSamples& training, Mlp& mlp) {
-  Random random(options.seed);
+  SplitMix64 random(options.seed);
   const MlpShape& shape = mlp.shape();
   const double w1_deviation = std::sqrt(2.0 / static_cast<double>(shape.d_model));
   const double w2_deviation = 0.5 / std::sqrt(static_cast<double>(shape.hidden));
   for (int64_t i = 0; i < shape.hidden; ++i)
-    for (float& weight : mlp.w1().row(i)) weight = static_cast<float>(w1_deviation * random.Normal());
+    for (float& weight : mlp.w1().row(i)) weight = static_cast<float>(w1_deviation * Normal(random));
   for (int64_t i = 0; i < shape.d_ff; ++i)
-    for (float& weight : mlp.w2().row(i)) weight = static_cast<float>(w2_deviation * random.Normal());
+    for (float& weight : mlp.w2().row(i)) weight = static_cast<float>(w2_deviation * Normal(random));
   const std::vector<uint64_t> counts = CountActiveNeurons(training.active, shape.d_ff);
   for (size_t i = 0; i < counts.size(); ++i) {
     // Half a token either way keeps the odds of neurons that were always or never active finite.
@@ -244,7 +232,7 @@ class Training {
   const float scale_;
   std::vector<int64_t> order_;
   size_t next_ = 0;
-  Random random_;
+  SplitMix64 random_;
   Mlp mlp_, best_, gradient_;
   Adam adam_;
   MlpScratch scratch_;

@@ -65,7 +65,7 @@ void KeepNucleus(std::vector<Candidate>& candidates, double top_p) {
   }
 }
 
-TokenId Draw(const std::vector<Candidate>& candidates, RandomStream& random) {
+TokenId Draw(const std::vector<Candidate>& candidates, SplitMix64& random) {
   double total = 0;
   for (const Candidate& candidate : candidates) total += candidate.weight;
   double rest = random.Uniform() * total;
@@ -78,17 +78,9 @@ TokenId Draw(const std::vector<Candidate>& candidates, RandomStream& random) {
 
 }  // namespace
 
-double RandomStream::Uniform() {
-  uint64_t z = seed_ + 0x9E3779B97F4A7C15ull * ++counter_;
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
-  z ^= z >> 31;
-  return static_cast<double>(z >> 11) * 0x1p-53;
-}
-
 std::optional<TokenId> SampleToken(std::span<const float> logits, const SamplingOptions& options,
                                    const TokenHistory& history, std::span<const TokenId> banned,
-                                   RandomStream& random, SamplerScratch& scratch) {
+                                   SplitMix64& random, SamplerScratch& scratch) {
   scratch.logits.assign(logits.begin(), logits.end());
   std::span<float> adjusted = scratch.logits;
   ApplyPenalties(options, history, adjusted);

@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "core/random.h"
 #include "model/tokenizer.h"
 #include "scheduler/request.h"
 
@@ -28,18 +29,6 @@ struct TokenHistory {
   }
 };
 
-// Counter-based random numbers: the n-th is a function of (seed, n) alone (SplitMix64), so that a request's
-// tokens do not depend on what runs beside it.
-class RandomStream {
- public:
-  explicit RandomStream(uint64_t seed) : seed_(seed) {}
-  double Uniform();  // [0, 1)
-
- private:
-  uint64_t seed_;
-  uint64_t counter_ = 0;
-};
-
 // Scratch reused from token to token; holds n_vocab candidates.
 struct SamplerScratch {
   struct Candidate {
@@ -56,7 +45,7 @@ struct SamplerScratch {
 // before min_tokens). nullopt when the likeliest logit is not finite or none is allowed.
 std::optional<TokenId> SampleToken(std::span<const float> logits, const SamplingOptions& options,
                                    const TokenHistory& history, std::span<const TokenId> banned,
-                                   RandomStream& random, SamplerScratch& scratch);
+                                   SplitMix64& random, SamplerScratch& scratch);
 
 // Natural log-probability of `token` under softmax(logits), and the `top` likeliest tokens (ties to the lower
 // id).

@@ -284,7 +284,7 @@ absl::StatusOr<CompletionSummary> Scheduler::Complete(Sequence& sequence) {
   const int64_t room = runner_.context_length() - summary.prompt_tokens;
   const int64_t max_tokens = std::min(stopping.max_tokens.value_or(room), room);
   const std::span<const TokenId> end_tokens = tokenizer_.end_tokens();
-  RandomStream random(summary.seed);
+  SplitMix64 random(summary.seed);
   TokenHistory history;
   history.AddPrompt(request.prompt);
   SamplerScratch scratch;

@@ -20,13 +20,13 @@ struct Sampling {
   std::vector<TokenId> banned;
 
   std::optional<TokenId> Once(uint64_t seed = 1) const {
-    RandomStream random(seed);
+    SplitMix64 random(seed);
     SamplerScratch scratch;
     return SampleToken(logits, options, history, banned, random, scratch);
   }
   // Share of each token among kDraws draws of one stream.
   std::map<TokenId, double> Shares() const {
-    RandomStream random(42);
+    SplitMix64 random(42);
     SamplerScratch scratch;
     std::map<TokenId, double> shares;
     for (int i = 0; i < kDraws; ++i) {
