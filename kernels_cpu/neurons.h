@@ -1,5 +1,4 @@
-// Tables of neurons: bundles of rows, selections of neurons for the tokens of a step, counts of what was
-// read.
+// Tables of neurons: bundles of rows, selections of neurons for a step, counts of what was read.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

@@ -1,5 +1,4 @@
-// What is planted in a synthetic model, read back from its file: frequencies and the predictors that know
-// them.
+// What is planted in a synthetic model, read back from its file: frequencies, and predictors that know them.
 // SPDX-License-Identifier: Apache-2.0
 //
 // The weights in the file were rounded, so nothing is taken from the plan but the subspace: each gate row's

@@ -1,5 +1,4 @@
-// The graph of a step. A layer reads as in the paper: attention; predict; hot and cold neurons at once;
-// merge.
+// The graph of a step. A layer reads as in the paper: attention; predict; hot and cold at once; merge.
 // SPDX-License-Identifier: Apache-2.0
 #include "scheduler/step_graph.h"
 

@@ -1,5 +1,5 @@
-// Runs a fuzz harness without libFuzzer: its seeds, a corpus, and a fixed number of mutations, the same each
-// time. SPDX-License-Identifier: Apache-2.0
+// Runs a fuzz harness without libFuzzer: its seeds, a corpus, and mutations, the same ones each time.
+// SPDX-License-Identifier: Apache-2.0
 //
 // usage: HARNESS [--mutations N] [FILE|FOLDER ...]
 #include <algorithm>
