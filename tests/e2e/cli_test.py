@@ -51,6 +51,7 @@ class Run(unittest.TestCase):
         streamed = run(*arguments)
         self.assertEqual(streamed.stdout.decode(), run_json(*arguments, "--json")["text"] + "\n")
         self.assertIn(b"mode exact", streamed.stderr)  # of ReLU without predictors
+        self.assertIn(b"[quality exact: 100.0 % of neurons marked", streamed.stderr)
 
     def test_prompt_from_standard_input(self):
         arguments = ["run", DEMO, "--max-tokens", "8", "--json"]
