@@ -102,11 +102,7 @@ class Bench {
       const Stopwatch one;
       TC_RETURN_IF_ERROR(DecodeToken(options_.modes[m], i));
       sums.inter_token_ms.push_back(one.Milliseconds());
-      const StepFigures step = runner_.last_step();
-      sums.steps.neurons += step.neurons;
-      sums.steps.marked_neurons += step.marked_neurons;
-      sums.steps.active_neurons += step.active_neurons;
-      sums.steps.bytes += step.bytes;
+      sums.steps += runner_.last_step();
     }
     sums.seconds = all.Seconds();
     const ExecutionStats& stats = runner_.execution_stats();

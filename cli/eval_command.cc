@@ -24,7 +24,7 @@ struct Flags {
 constexpr int64_t kTextLimitBytes = int64_t{1} << 30;
 
 absl::StatusOr<Quality> QualityOf(const Flags& flags, const Transformer& runner) {
-  if (flags.quality.empty()) return runner.predicts() ? Quality::kBalanced : Quality::kExact;
+  if (flags.quality.empty()) return DefaultQuality(runner.predicts());
   const auto quality = ParseQuality(flags.quality);
   if (!quality.ok()) return FieldError("--quality", MessageOf(quality.status()));
   if (*quality != Quality::kExact && !runner.predicts()) {

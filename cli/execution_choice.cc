@@ -13,7 +13,6 @@ namespace thermocline {
 namespace {
 
 constexpr std::array<std::string_view, 4> kModes = {"auto", "dense", "exact", "predicted"};
-constexpr std::array<std::string_view, 4> kDevices = {"auto", "cuda", "host", "none"};
 
 bool Exists(const std::string& path) {
   std::error_code error;
@@ -139,15 +138,9 @@ absl::Status CheckExecutionFlags(const ExecutionFlags& flags) {
     return FieldError("--mode",
                       fmt::format("'{}' is unknown; known are {}", flags.mode, fmt::join(kModes, ", ")));
   }
-  if (std::ranges::find(kDevices, flags.device) == kDevices.end()) {
-    return FieldError("--device",
-                      fmt::format("'{}' is unknown; known are {}", flags.device, fmt::join(kDevices, ", ")));
-  }
-  if (flags.gpu_memory.empty()) return absl::OkStatus();
-  const auto size = ParseSize(flags.gpu_memory);
-  if (!size.ok()) return FieldError("--gpu-memory", MessageOf(size.status()));
-  if (flags.device != "host") return FieldError("--gpu-memory", "is for --device host");
-  return absl::OkStatus();
+  TC_RETURN_IF_ERROR(ReadPlanningFlags({.gpu_memory = flags.gpu_memory, .device = flags.device}).status());
+  if (flags.gpu_memory.empty() || flags.device == "host") return absl::OkStatus();
+  return FieldError("--gpu-memory", "is for --device host");
 }
 
 absl::StatusOr<ExecutionChoice> ChooseExecution(const ModelFlags& model, const ExecutionFlags& flags,

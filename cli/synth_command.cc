@@ -53,15 +53,11 @@ absl::StatusOr<SyntheticOptions> ReadOptions(const Flags& flags) {
 // What ModelWeights will take, without laying out the weights.
 absl::StatusOr<ModelFootprint> FootprintOf(const ModelConfig& config, ElementType type) {
   TC_ASSIGN_OR_RETURN(const int64_t row, RowBytes(type, config.d_model));
-  // A quantised down projection is stored again as Q8_0 where it lies in bundles.
-  const ElementType down_type = InfoOf(type).quantized() ? ElementType::kQ8_0 : type;
-  TC_ASSIGN_OR_RETURN(const int64_t down_row, RowBytes(down_type, config.d_model));
-  constexpr uint64_t kBundleAlignment = 64;
+  TC_ASSIGN_OR_RETURN(const BundleView bundles, BundleLayout(config.d_ff, config.d_model, type, type, type));
   constexpr auto kFloatBytes = static_cast<int64_t>(sizeof(float));
   const int64_t kv_width = config.n_kv_heads * config.d_head;
   return ModelFootprint{
-      .neuron_bytes =
-          static_cast<int64_t>(*CheckedAlignUp(static_cast<uint64_t>(2 * row + down_row), kBundleAlignment)),
+      .neuron_bytes = bundles.stride_bytes,
       .attention_bytes = 2 * (config.d_model + kv_width) * row + 2 * config.d_model * kFloatBytes,
       .kv_bytes_per_token = 2 * kv_width * kFloatBytes,
       .head_bytes = config.n_vocab * row + config.d_model * kFloatBytes,

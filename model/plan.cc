@@ -9,8 +9,8 @@
 #include "core/checked.h"
 #include "core/mapped_file.h"
 #include "core/replace_file.h"
+#include "model/plan_messages.h"
 #include "model/printable.h"
-#include "thermocline/v1/plan.pb.h"
 
 namespace thermocline {
 namespace {
@@ -37,18 +37,6 @@ std::optional<PlacementObjective> FromProto(v1::PlacementObjective objective) {
     default:
       return std::nullopt;
   }
-}
-
-v1::DeviceKind ToProto(DeviceKind kind) {
-  switch (kind) {
-    case DeviceKind::kCpu:
-      return v1::DEVICE_KIND_CPU;
-    case DeviceKind::kCuda:
-      return v1::DEVICE_KIND_CUDA;
-    case DeviceKind::kHost:
-      return v1::DEVICE_KIND_HOST;
-  }
-  return v1::DEVICE_KIND_UNSPECIFIED;
 }
 
 std::optional<DeviceKind> FromProto(v1::DeviceKind kind) {
@@ -334,6 +322,18 @@ class PlanReader {
 };
 
 }  // namespace
+
+v1::DeviceKind ToProto(DeviceKind kind) {
+  switch (kind) {
+    case DeviceKind::kCpu:
+      return v1::DEVICE_KIND_CPU;
+    case DeviceKind::kCuda:
+      return v1::DEVICE_KIND_CUDA;
+    case DeviceKind::kHost:
+      return v1::DEVICE_KIND_HOST;
+  }
+  return v1::DEVICE_KIND_UNSPECIFIED;
+}
 
 int64_t Plan::hot_neurons() const {
   int64_t count = 0;

@@ -12,13 +12,6 @@
 namespace thermocline {
 namespace {
 
-constexpr int64_t kBundleAlignment = 64;  // bytes; a bundle starts on a cache line
-
-// Plain floats are transposed as they are. A quantised block runs along d_ff and cannot be cut into columns:
-// such a matrix is expanded and stored again as Q8_0 along d_model, which costs at most half a 127th of each
-// block's largest weight.
-ElementType TransposedType(ElementType type) { return InfoOf(type).quantized() ? ElementType::kQ8_0 : type; }
-
 void CopyColumns(const WeightView& down, int64_t begin, int64_t end, const BundleView& shape,
                  std::byte* storage) {
   const int64_t element_bytes = InfoOf(down.type).block_bytes;
@@ -51,18 +44,9 @@ absl::Status RequantizeColumns(const KernelTable& kernels, const WeightView& dow
 // Lays gate_i, up_i and down's column i side by side for every neuron i.
 absl::Status LayOutBundles(const CpuContext& context, FeedForward& ffn) {
   const int64_t d_ff = ffn.gate.rows, d_model = ffn.gate.cols;
-  BundleView shape{.n_neurons = d_ff,
-                   .d_model = d_model,
-                   .gate_type = ffn.gate.type,
-                   .up_type = ffn.up.type,
-                   .down_type = TransposedType(ffn.down.type)};
-  TC_ASSIGN_OR_RETURN(const int64_t gate_bytes, RowBytes(shape.gate_type, d_model));
-  TC_ASSIGN_OR_RETURN(const int64_t up_bytes, RowBytes(shape.up_type, d_model));
-  TC_ASSIGN_OR_RETURN(const int64_t down_bytes, RowBytes(shape.down_type, d_model));
-  shape.up_offset_bytes = gate_bytes;
-  shape.down_offset_bytes = gate_bytes + up_bytes;
-  shape.stride_bytes =
-      *CheckedAlignUp(static_cast<uint64_t>(gate_bytes + up_bytes + down_bytes), kBundleAlignment);
+  TC_ASSIGN_OR_RETURN(BundleView shape,
+                      BundleLayout(d_ff, d_model, ffn.gate.type, ffn.up.type, ffn.down.type));
+  const int64_t gate_bytes = shape.up_offset_bytes, up_bytes = shape.down_offset_bytes - gate_bytes;
   TC_ASSIGN_OR_RETURN(ffn.bundle_storage, AlignedBuffer::Create(d_ff * shape.stride_bytes));
   std::byte* storage = ffn.bundle_storage.data();
   shape.data = storage;
@@ -94,6 +78,26 @@ absl::Status LayOutBundles(const CpuContext& context, FeedForward& ffn) {
 }
 
 }  // namespace
+
+ElementType BundledDownType(ElementType file_type) {
+  return InfoOf(file_type).quantized() ? ElementType::kQ8_0 : file_type;
+}
+
+absl::StatusOr<BundleView> BundleLayout(int64_t n_neurons, int64_t d_model, ElementType gate, ElementType up,
+                                        ElementType down) {
+  BundleView layout{.n_neurons = n_neurons,
+                    .d_model = d_model,
+                    .gate_type = gate,
+                    .up_type = up,
+                    .down_type = BundledDownType(down)};
+  TC_ASSIGN_OR_RETURN(layout.up_offset_bytes, RowBytes(gate, d_model));
+  TC_ASSIGN_OR_RETURN(const int64_t up_bytes, RowBytes(up, d_model));
+  TC_ASSIGN_OR_RETURN(const int64_t down_bytes, RowBytes(layout.down_type, d_model));
+  layout.down_offset_bytes = layout.up_offset_bytes + up_bytes;
+  layout.stride_bytes =
+      *CheckedAlignUp(static_cast<uint64_t>(layout.down_offset_bytes + down_bytes), kBundleAlignment);
+  return layout;
+}
 
 absl::StatusOr<ModelWeights> ModelWeights::Load(const Checkpoint& checkpoint, const CpuContext& context,
                                                 const WeightOptions& options) {
@@ -133,15 +137,19 @@ absl::StatusOr<ModelWeights> ModelWeights::Load(const Checkpoint& checkpoint, co
   return weights;
 }
 
+int64_t LayerWeights::attention_bytes() const {
+  return query.size_bytes() + key.size_bytes() + value.size_bytes() + attention_output.size_bytes() +
+         static_cast<int64_t>((attention_norm.size() + ffn_norm.size()) * sizeof(float));
+}
+
+int64_t ModelWeights::head_bytes() const {
+  return head.size_bytes() + static_cast<int64_t>(output_norm.size() * sizeof(float));
+}
+
 int64_t ModelWeights::bytes_per_token() const {
-  int64_t bytes = head.size_bytes() + token_embedding.Rows(0, 1).size_bytes() +
-                  static_cast<int64_t>(output_norm.size() * sizeof(float));
-  for (const LayerWeights& layer : layers) {
-    bytes += static_cast<int64_t>((layer.attention_norm.size() + layer.ffn_norm.size()) * sizeof(float));
-    for (const WeightView* w : {&layer.query, &layer.key, &layer.value, &layer.attention_output})
-      bytes += w->size_bytes();
-  }
-  return bytes + ffn_bytes();
+  int64_t bytes = head_bytes() + token_embedding.Rows(0, 1).size_bytes() + ffn_bytes();
+  for (const LayerWeights& layer : layers) bytes += layer.attention_bytes();
+  return bytes;
 }
 
 int64_t ModelWeights::ffn_bytes() const {

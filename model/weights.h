@@ -21,6 +21,18 @@ enum class FfnLayout {
   kMatrices,  // as in the file
 };
 
+inline constexpr int64_t kBundleAlignment = 64;  // bytes; a bundle starts on a cache line
+
+// The down projection's type where it lies in bundles. Plain floats are transposed as they are. A quantised
+// block runs along d_ff and cannot be cut into columns: such a matrix is expanded and stored again as Q8_0
+// along d_model, which costs at most half a 127th of each block's largest weight.
+ElementType BundledDownType(ElementType file_type);
+
+// Bundles of gated neurons whose matrices have these types in the file, without data. InvalidArgument when
+// d_model is no multiple of a type's block.
+absl::StatusOr<BundleView> BundleLayout(int64_t n_neurons, int64_t d_model, ElementType gate, ElementType up,
+                                        ElementType down);
+
 struct FeedForward {
   FfnLayout layout = FfnLayout::kMatrices;
   // kMatrices: borrowed from the checkpoint.
@@ -40,6 +52,8 @@ struct LayerWeights {
   WeightView attention_output;        // (d_model, n_heads * d_head)
   std::vector<float> ffn_norm;        // (d_model)
   FeedForward ffn;
+
+  int64_t attention_bytes() const;  // of everything but ffn
 };
 
 struct WeightOptions {
@@ -59,7 +73,8 @@ struct ModelWeights {
 
   // Bytes of weights that one decoded token reads: everything but the embedding's other rows.
   int64_t bytes_per_token() const;
-  int64_t ffn_bytes() const;  // of them, the feed-forward blocks'
+  int64_t ffn_bytes() const;   // of them, the feed-forward blocks'
+  int64_t head_bytes() const;  // of them, head and final norm
 };
 
 }  // namespace thermocline

@@ -75,11 +75,9 @@ ModelFootprint FootprintOf(const ModelConfig& config, const ModelWeights& weight
       ffn.layout == FfnLayout::kBundles
           ? ffn.bundles.stride_bytes
           : (ffn.gate.size_bytes() + ffn.up.size_bytes() + ffn.down.size_bytes()) / config.d_ff;
-  footprint.attention_bytes = layer.query.size_bytes() + layer.key.size_bytes() + layer.value.size_bytes() +
-                              layer.attention_output.size_bytes() +
-                              2 * config.d_model * static_cast<int64_t>(sizeof(float));
+  footprint.attention_bytes = layer.attention_bytes();
   footprint.kv_bytes_per_token = 2 * config.n_kv_heads * config.d_head * static_cast<int64_t>(sizeof(float));
-  footprint.head_bytes = weights.head.size_bytes() + config.d_model * static_cast<int64_t>(sizeof(float));
+  footprint.head_bytes = weights.head_bytes();
   footprint.context_tokens = config.context_length;
   footprint.scratch_bytes = CpuDevice::ScratchBytes(config, config.context_length, kAcceleratorBlockTokens);
   return footprint;

@@ -8,12 +8,12 @@
 
 #include "core/checked.h"
 #include "model/quantize.h"
+#include "model/weights.h"
 #include "profiler/bandwidth.h"
 
 namespace thermocline {
 namespace {
 
-constexpr int64_t kBundleAlignment = 64;  // as model/weights.cc lays them out
 constexpr int64_t kBundlesAtOnce = 64;
 constexpr int64_t kMostDimension = int64_t{1} << 24;
 constexpr float kWeight = 1.0f / 64;  // of every weight and input

@@ -12,8 +12,6 @@ namespace {
 
 constexpr int64_t kFloatBytes = sizeof(float);
 
-int64_t BytesOf(std::span<const float> values) { return static_cast<int64_t>(values.size_bytes()); }
-
 MatrixView<float> Rows(Matrix<float>& matrix, int64_t n_tokens) { return matrix.view().Rows(0, n_tokens); }
 
 void Copy(MatrixView<const float> from, MatrixView<float> to) {
@@ -126,9 +124,7 @@ absl::StatusOr<WeightView> CpuDevice::Hold(const WeightView& weights) {
 absl::Status CpuDevice::LoadAttention(int64_t layer, const LayerWeights& weights) {
   const int64_t cache_bytes = KvCache::SizeBytes(config_, options_.context_tokens);
   TC_RETURN_IF_ERROR(Account(fmt::format("layer {}'s attention and KV cache", layer),
-                             weights.query.size_bytes() + weights.key.size_bytes() +
-                                 weights.value.size_bytes() + weights.attention_output.size_bytes() +
-                                 BytesOf(weights.attention_norm) + BytesOf(weights.ffn_norm) + cache_bytes));
+                             weights.attention_bytes() + cache_bytes));
   AttentionWeights attention{.attention_norm = weights.attention_norm, .ffn_norm = weights.ffn_norm};
   TC_ASSIGN_OR_RETURN(attention.query, Hold(weights.query));
   TC_ASSIGN_OR_RETURN(attention.key, Hold(weights.key));
@@ -175,7 +171,7 @@ absl::Status CpuDevice::LoadPredictor(int64_t layer, const LayerPredictor& predi
 }
 
 absl::Status CpuDevice::LoadHead(std::span<const float> norm, const WeightView& head) {
-  TC_RETURN_IF_ERROR(Account("the head", BytesOf(norm) + head.size_bytes()));
+  TC_RETURN_IF_ERROR(Account("the head", static_cast<int64_t>(norm.size_bytes()) + head.size_bytes()));
   head_norm_.assign(norm.begin(), norm.end());
   TC_ASSIGN_OR_RETURN(head_, Hold(head));
   return absl::OkStatus();

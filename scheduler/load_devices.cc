@@ -17,16 +17,12 @@ int64_t NeededBytes(const ModelConfig& config, const ModelWeights& weights, cons
     bytes += static_cast<int64_t>(placed.neurons[static_cast<size_t>(device)].size()) *
              layer.ffn.bundles.stride_bytes;
     if (placed.attention_device == device) {
-      bytes += layer.query.size_bytes() + layer.key.size_bytes() + layer.value.size_bytes() +
-               layer.attention_output.size_bytes() +
-               2 * config.d_model * static_cast<int64_t>(sizeof(float)) +
-               KvCache::SizeBytes(config, loading.context_tokens);
+      bytes += layer.attention_bytes() + KvCache::SizeBytes(config, loading.context_tokens);
     }
     if (loading.predictors != nullptr && placed.predictor_device == device)
       bytes += loading.predictors->layers[l].SizeBytes(config.d_model, config.d_ff);
   }
-  if (placement.head_device == device)
-    bytes += weights.head.size_bytes() + config.d_model * static_cast<int64_t>(sizeof(float));
+  if (placement.head_device == device) bytes += weights.head_bytes();
   return bytes;
 }
 

@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "model/plan_messages.h"
 #include "server/completion_conversion.h"
 
 namespace thermocline {
@@ -32,18 +33,6 @@ v1::Execution ToMessage(const ExecutionStats& stats) {
   return message;
 }
 
-v1::DeviceKind ToMessage(DeviceKind kind) {
-  switch (kind) {
-    case DeviceKind::kCpu:
-      return v1::DEVICE_KIND_CPU;
-    case DeviceKind::kCuda:
-      return v1::DEVICE_KIND_CUDA;
-    case DeviceKind::kHost:
-      return v1::DEVICE_KIND_HOST;
-  }
-  TC_CHECK(false);
-}
-
 }  // namespace
 
 v1::Stats ToMessage(const SchedulerStats& stats, const SchedulerOptions& options, std::string_view mode) {
@@ -64,7 +53,7 @@ v1::Placement PlacementMessage(const ServedModel& model) {
   for (const ServedDevice& device : model.devices) {
     v1::PlacedDevice& placed = *message.add_devices();
     placed.set_name(device.name);
-    placed.set_kind(ToMessage(device.kind));
+    placed.set_kind(ToProto(device.kind));
     placed.set_emulated(device.kind == DeviceKind::kHost);
     placed.set_used_bytes(device.used_bytes);
     placed.set_budget_bytes(device.budget_bytes);

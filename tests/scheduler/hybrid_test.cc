@@ -192,7 +192,7 @@ TEST_F(HybridTest, RunsAndThreadCountsGiveTheSameBits) {
           .mode = NeuronMode::kPredicted, .plan = &plan, .predictors = &predictors, .threads = 1};
       const std::vector<float> marked = Decode(predicted, tokens, 3, Quality::kBalanced);
       EXPECT_NE(marked, exact);  // something was left out
-      for (const int threads : {1, 2, 4}) {
+      for (const int threads : {1, 2, 3, 4}) {
         EXPECT_EQ(Decode({.mode = NeuronMode::kExact, .plan = &plan, .threads = threads}, tokens, 7), exact);
         Setup again = predicted;
         again.threads = threads;

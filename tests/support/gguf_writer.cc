@@ -113,8 +113,7 @@ ModelConfig TinyLlamaConfig() {
   return config;
 }
 
-GgufWriter TinyLlamaGguf() {
-  const ModelConfig config = TinyLlamaConfig();
+GgufWriter LlamaMetadata(const ModelConfig& config) {
   GgufWriter writer;
   writer.SetString("general.architecture", "llama")
       .SetUint("llama.block_count", static_cast<uint32_t>(config.n_layers))
@@ -124,6 +123,12 @@ GgufWriter TinyLlamaGguf() {
       .SetUint("llama.attention.head_count_kv", static_cast<uint32_t>(config.n_kv_heads))
       .SetUint("llama.context_length", static_cast<uint32_t>(config.context_length))
       .SetFloat("llama.attention.layer_norm_rms_epsilon", 1e-5f);
+  return writer;
+}
+
+GgufWriter TinyLlamaGguf() {
+  const ModelConfig config = TinyLlamaConfig();
+  GgufWriter writer = LlamaMetadata(config);
   for (const ExpectedTensor& tensor : ExpectedTensors(config, GgufTensorNames())) {
     writer.AddTensor(tensor.name, tensor.shape);
   }

@@ -86,7 +86,9 @@ class GgufWriter {
 
 // A small llama: 2 layers, d_model 32, d_ff 64, 4 heads of 8, 2 key/value heads, 16 tokens, context 64.
 ModelConfig TinyLlamaConfig();
-// That model with F32 weights and no tokenizer.
+// What the file of a llama of this shape says, without tensors and tokenizer.
+GgufWriter LlamaMetadata(const ModelConfig& config);
+// The tiny model with F32 weights and no tokenizer.
 GgufWriter TinyLlamaGguf();
 
 }  // namespace thermocline

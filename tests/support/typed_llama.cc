@@ -39,16 +39,8 @@ ModelConfig TypedLlamaConfig() {
 }
 
 void WriteTypedLlama(const std::string& path, const ModelConfig& config, ElementType type, uint32_t seed) {
-  GgufWriter writer;
-  writer.SetString("general.architecture", "llama")
-      .SetUint("llama.block_count", static_cast<uint32_t>(config.n_layers))
-      .SetUint("llama.embedding_length", static_cast<uint32_t>(config.d_model))
-      .SetUint("llama.feed_forward_length", static_cast<uint32_t>(config.d_ff))
-      .SetUint("llama.attention.head_count", static_cast<uint32_t>(config.n_heads))
-      .SetUint("llama.attention.head_count_kv", static_cast<uint32_t>(config.n_kv_heads))
-      .SetUint("llama.context_length", static_cast<uint32_t>(config.context_length))
-      .SetFloat("llama.attention.layer_norm_rms_epsilon", 1e-5f)
-      .SetString("thermocline.activation", "relu");
+  GgufWriter writer = LlamaMetadata(config);
+  writer.SetString("thermocline.activation", "relu");
   std::mt19937 random(seed);
   for (const ExpectedTensor& tensor : ExpectedTensors(config, GgufTensorNames())) {
     const int64_t cols = tensor.shape.back();
