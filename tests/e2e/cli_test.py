@@ -219,7 +219,8 @@ class Predicted(unittest.TestCase):
         corpus, cls.profile = Path(folder) / "corpus.txt", Path(folder) / "profile"
         corpus.write_bytes((Path(DEMO) / "valid.txt").read_bytes()[:20000])
         made = run("profile", DEMO, "--corpus", corpus, "--predictor", "sign", "--predictor-tokens", 512,
-                   "--device", "host", "--gpu-memory", "8MiB", "--out", cls.profile)
+                   "--device", "host", "--gpu-memory", "8MiB",
+                   "--hardware", SOURCE / "tests" / "e2e" / "split_hardware.json", "--out", cls.profile)
         assert made.returncode == 0, made
 
     def complete(self, *flags):

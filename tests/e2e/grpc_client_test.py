@@ -266,7 +266,8 @@ class Predicted(unittest.TestCase):
         corpus, cls.profile = folder / "corpus.txt", folder / "profile"
         corpus.write_bytes((DEMO / "valid.txt").read_bytes()[:20000])
         made = run("profile", DEMO, "--corpus", corpus, "--predictor", "sign", "--predictor-tokens", 512,
-                   "--device", "host", "--gpu-memory", "8MiB", "--out", cls.profile)
+                   "--device", "host", "--gpu-memory", "8MiB",
+                   "--hardware", SOURCE / "tests" / "e2e" / "split_hardware.json", "--out", cls.profile)
         assert made.returncode == 0, made.stderr
         cls.server = cls.enterClassContext(Server("--profile", cls.profile, "--device", "host", "--audit-every", "5"))
 
