@@ -54,11 +54,11 @@ class GpuOwned {
   Handle handle_{};
 };
 
-struct GpuMemory {  // of the device
+struct DeviceBlock {  // of the device
   std::byte* data = nullptr;
   int64_t size_bytes = 0;
 };
-struct PinnedMemory {  // of the host, page-locked
+struct HostBlock {  // of the host, page-locked
   std::byte* data = nullptr;
   int64_t size_bytes = 0;
 };
@@ -76,8 +76,8 @@ class Gpu {
   virtual const GpuKernels& kernels() const = 0;
 
   // Aligned to 256 bytes, not initialised. ResourceExhausted naming `what` and the bytes.
-  virtual absl::StatusOr<GpuOwned<GpuMemory>> Allocate(std::string_view what, int64_t size_bytes) = 0;
-  virtual absl::StatusOr<GpuOwned<PinnedMemory>> AllocatePinned(std::string_view what,
+  virtual absl::StatusOr<GpuOwned<DeviceBlock>> Allocate(std::string_view what, int64_t size_bytes) = 0;
+  virtual absl::StatusOr<GpuOwned<HostBlock>> AllocatePinned(std::string_view what,
                                                                 int64_t size_bytes) = 0;
   virtual int64_t allocated_bytes() const = 0;              // of Allocate, as asked for
   virtual absl::StatusOr<GpuMemoryInfo> memory_info() = 0;  // as the driver reports it
@@ -109,8 +109,8 @@ class Gpu {
  private:
   template <typename Handle>
   friend class GpuOwned;
-  virtual void Release(GpuMemory memory) = 0;
-  virtual void Release(PinnedMemory memory) = 0;
+  virtual void Release(DeviceBlock memory) = 0;
+  virtual void Release(HostBlock memory) = 0;
   virtual void Release(GpuEvent event) = 0;
   virtual void Release(GpuGraph graph) = 0;
 };
