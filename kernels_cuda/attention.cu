@@ -29,12 +29,12 @@ constexpr int kMergeThreads = 256;
 
 struct AttentionLaunch {
   GpuAttentionArgs args;
-  int64_t first_token;
-  int64_t groups;  // blocks that share a KV head's query heads
+  int64_t first_token = 0;
+  int64_t groups = 1;  // blocks that share a KV head's query heads
   // (token of the launch, head, split), token first:
-  float* partials;  // AttentionPartialWidth(d_head) each
-  float* maxima;
-  float* sums;
+  float* partials = nullptr;  // AttentionPartialWidth(d_head) each
+  float* maxima = nullptr;
+  float* sums = nullptr;
 };
 
 // The launch's index of a token's head's split.
@@ -73,7 +73,7 @@ __device__ __forceinline__ void ScoreKeys(const float* cache, const int64_t* off
     for (int i = 0; i < kHeads; ++i) {
 #pragma unroll
       for (int mask = kLanesPerKey / 2; mask > 0; mask /= 2)
-        sums[i] += __shfl_xor_sync(kWholeWarp, sums[i], mask);
+        sums[i] += __shfl_xor_sync(kFullWarp, sums[i], mask);
       if (lane == 0 && p < count) scores[p * kHeads + i] = sums[i] * scale;
     }
   }
@@ -82,12 +82,12 @@ __device__ __forceinline__ void ScoreKeys(const float* cache, const int64_t* off
 // Scores become exp(score - largest), zero from `count` on; a warp a head.
 template <int kHeads>
 __device__ __forceinline__ void Exponentials(int count, float* scores, float* maxima, float* sums) {
-  static_assert(kSplit == 2 * kWarp);
-  const int lane = threadIdx.x % kWarp;
-  for (int i = threadIdx.x / kWarp; i < kHeads; i += kSplitThreads / kWarp) {
+  static_assert(kSplit == 2 * kWarpLanes);
+  const int lane = threadIdx.x % kWarpLanes;
+  for (int i = threadIdx.x / kWarpLanes; i < kHeads; i += kSplitThreads / kWarpLanes) {
     float* low = scores + lane * kHeads + i;
-    float* high = low + kWarp * kHeads;
-    const bool has_low = lane < count, has_high = lane + kWarp < count;
+    float* high = low + kWarpLanes * kHeads;
+    const bool has_low = lane < count, has_high = lane + kWarpLanes < count;
     float maximum = scores[i];
     if (has_low) maximum = fmaxf(maximum, *low);
     if (has_high) maximum = fmaxf(maximum, *high);
@@ -122,7 +122,8 @@ __device__ __forceinline__ void WeighValues(const float* cache, const int64_t* o
 #pragma unroll
     for (int j = 0; j < kValueLoads; ++j) {
 #pragma unroll
-      for (int i = 0; i < kHeads; ++i) AddScaled(weights[(first + j * kSubsets) * kHeads + i], values[j], sums[i]);
+      for (int i = 0; i < kHeads; ++i)
+        AddScaled(weights[(first + j * kSubsets) * kHeads + i], values[j], sums[i]);
     }
   }
 }
@@ -218,7 +219,7 @@ __global__ void __launch_bounds__(kSplitThreads) AttendSplit(AttentionLaunch lau
 // Grid: (n_heads, tokens of the launch). `columns`: a power of two, of four floats, which hold d_head.
 __global__ void __launch_bounds__(kMergeThreads)
     MergeSplits(AttentionLaunch launch, int64_t splits_of_launch, int columns) {
-  __shared__ float warps[kMergeThreads / kWarp];
+  __shared__ float warps[kMergeThreads / kWarpLanes];
   __shared__ float weights[kMergeThreads];
   __shared__ float4 buffer[kMergeThreads / 2];
   const GpuAttentionArgs& args = launch.args;
@@ -311,8 +312,9 @@ absl::Status CheckAttention(const GpuAttentionArgs& args) {
   const int64_t width = args.n_heads * cache.d_head;
   TC_RETURN_IF_ERROR(CheckView("attention: queries", args.queries, args.step.n_tokens, width));
   TC_RETURN_IF_ERROR(CheckView("attention: output", args.output, args.step.n_tokens, width));
-  return CheckScratch("attention", args.scratch,
-                      GpuAttentionScratch(args.step.n_tokens, args.n_heads, cache.d_head, args.most_positions));
+  return CheckScratch(
+      "attention", args.scratch,
+      GpuAttentionScratch(args.step.n_tokens, args.n_heads, cache.d_head, args.most_positions));
 }
 
 }  // namespace
@@ -336,9 +338,9 @@ absl::Status Attention(const GpuAttentionArgs& args, GpuStream stream) {
   for (int64_t t = 0; t < n_tokens; t += at_once) {
     launch.first_token = t;
     const auto tokens = static_cast<unsigned>(std::min(at_once, n_tokens - t));
-    const dim3 grid(static_cast<unsigned>(splits), static_cast<unsigned>(args.cache.n_kv_heads * launch.groups),
-                    tokens);
-    TC_RETURN_IF_ERROR(TC_LAUNCH(choice.kernel, grid, kSplitThreads, 0, stream, launch));
+    const dim3 grid(static_cast<unsigned>(splits),
+                    static_cast<unsigned>(args.cache.n_kv_heads * launch.groups), tokens);
+    TC_RETURN_IF_ERROR(Launch("AttendSplit", choice.kernel, grid, kSplitThreads, 0, stream, launch));
     TC_RETURN_IF_ERROR(TC_LAUNCH(MergeSplits, dim3(static_cast<unsigned>(args.n_heads), tokens),
                                  kMergeThreads, 0, stream, launch, splits, columns));
   }

@@ -92,8 +92,8 @@ absl::Status LaunchExpand(const WeightView& w, const int32_t* tokens, MatrixView
   if (to.rows > kMostGpuRows / pieces)
     return InvalidArgument("dequantize: {} x {} is more than one launch takes", to.rows, to.cols);
   const auto kernel = IsFloat4View(to) ? ExpandRows<kType, true> : ExpandRows<kType, false>;
-  return TC_LAUNCH(kernel, static_cast<unsigned>(to.rows * pieces), kThreads, 0, stream, w, tokens, pieces,
-                   to);
+  return Launch("ExpandRows", kernel, static_cast<unsigned>(to.rows * pieces), kThreads, 0, stream, w, tokens,
+                pieces, to);
 }
 
 absl::Status Expand(const WeightView& w, const int32_t* tokens, MatrixView<float> to, GpuStream stream) {

@@ -6,9 +6,6 @@
 
 namespace thermocline::TC_GPU_NAMESPACE {
 
-inline constexpr int kWarp = 32;
-inline constexpr unsigned kWholeWarp = 0xFFFFFFFFu;
-
 // row[begin..begin + 4), zeros from `end` on. kVector: row is aligned to 16 bytes, begin to 4 elements, and
 // end - begin is no less than 4 or not positive.
 template <bool kVector>
@@ -56,38 +53,38 @@ __device__ __forceinline__ void AddTo(const float4& value, float4& sum) {
 // The sum of all lanes, in all lanes.
 __device__ __forceinline__ float WarpSum(float value) {
 #pragma unroll
-  for (int mask = kWarp / 2; mask > 0; mask /= 2) value += __shfl_xor_sync(kWholeWarp, value, mask);
+  for (int mask = kWarpLanes / 2; mask > 0; mask /= 2) value += __shfl_xor_sync(kFullWarp, value, mask);
   return value;
 }
 
 __device__ __forceinline__ float WarpMax(float value) {
 #pragma unroll
-  for (int mask = kWarp / 2; mask > 0; mask /= 2)
-    value = fmaxf(value, __shfl_xor_sync(kWholeWarp, value, mask));
+  for (int mask = kWarpLanes / 2; mask > 0; mask /= 2)
+    value = fmaxf(value, __shfl_xor_sync(kFullWarp, value, mask));
   return value;
 }
 
 // The sum over the block's threads, in all threads: lanes, then warps in order. All threads call; `shared` is
 // free again after the block's next barrier.
 template <int kThreads>
-__device__ __forceinline__ float BlockSum(float value, float (&shared)[kThreads / kWarp]) {
+__device__ __forceinline__ float BlockSum(float value, float (&shared)[kThreads / kWarpLanes]) {
   value = WarpSum(value);
-  if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp] = value;
+  if (threadIdx.x % kWarpLanes == 0) shared[threadIdx.x / kWarpLanes] = value;
   __syncthreads();
   float sum = 0.0f;
 #pragma unroll
-  for (int warp = 0; warp < kThreads / kWarp; ++warp) sum += shared[warp];
+  for (int warp = 0; warp < kThreads / kWarpLanes; ++warp) sum += shared[warp];
   return sum;
 }
 
 template <int kThreads>
-__device__ __forceinline__ float BlockMax(float value, float (&shared)[kThreads / kWarp]) {
+__device__ __forceinline__ float BlockMax(float value, float (&shared)[kThreads / kWarpLanes]) {
   value = WarpMax(value);
-  if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp] = value;
+  if (threadIdx.x % kWarpLanes == 0) shared[threadIdx.x / kWarpLanes] = value;
   __syncthreads();
   float maximum = shared[0];
 #pragma unroll
-  for (int warp = 1; warp < kThreads / kWarp; ++warp) maximum = fmaxf(maximum, shared[warp]);
+  for (int warp = 1; warp < kThreads / kWarpLanes; ++warp) maximum = fmaxf(maximum, shared[warp]);
   return maximum;
 }
 

@@ -14,9 +14,9 @@ constexpr int kThreads = 512;
 constexpr int64_t kStep = int64_t{4} * kThreads;
 
 template <bool kVector>
-__global__ void __launch_bounds__(kThreads) NormRms(MatrixView<const float> x, const float* weight,
-                                                    float epsilon, MatrixView<float> out) {
-  __shared__ float warps[kThreads / kWarp];
+__global__ void __launch_bounds__(kThreads)
+    NormRms(MatrixView<const float> x, const float* weight, float epsilon, MatrixView<float> out) {
+  __shared__ float warps[kThreads / kWarpLanes];
   const float* row = x.data + blockIdx.x * x.stride;
   float* target = out.data + blockIdx.x * out.stride;
   float squares = 0.0f;
@@ -34,17 +34,17 @@ __global__ void __launch_bounds__(kThreads) NormRms(MatrixView<const float> x, c
   for (int64_t c = int64_t{4} * threadIdx.x; c < x.cols; c += kStep) {
     const float4 value = Load4<kVector>(row, c, x.cols);
     const float4 w = Load4<kVector>(weight, c, x.cols);
-    Store4<kVector>({value.x * factor * w.x, value.y * factor * w.y, value.z * factor * w.z,
-                     value.w * factor * w.w},
-                    c, x.cols, target);
+    Store4<kVector>(
+        {value.x * factor * w.x, value.y * factor * w.y, value.z * factor * w.z, value.w * factor * w.w}, c,
+        x.cols, target);
   }
 }
 
 template <bool kVector>
-__global__ void __launch_bounds__(kThreads) NormLayer(MatrixView<const float> x, const float* weight,
-                                                      const float* bias, float epsilon,
-                                                      MatrixView<float> out) {
-  __shared__ float sum_warps[kThreads / kWarp], square_warps[kThreads / kWarp];
+__global__ void __launch_bounds__(kThreads)
+    NormLayer(MatrixView<const float> x, const float* weight, const float* bias, float epsilon,
+              MatrixView<float> out) {
+  __shared__ float sum_warps[kThreads / kWarpLanes], square_warps[kThreads / kWarpLanes];
   const float* row = x.data + blockIdx.x * x.stride;
   float* target = out.data + blockIdx.x * out.stride;
   float sum = 0.0f;
@@ -93,17 +93,17 @@ absl::Status RmsNorm(MatrixView<const float> x, const float* weight, float epsil
   TC_RETURN_IF_ERROR(CheckNorm("rms_norm", x, weight, out));
   const bool vector = IsFloat4View(x) && IsFloat4View(out) && IsAligned(weight, 16);
   const auto kernel = vector ? NormRms<true> : NormRms<false>;
-  return TC_LAUNCH(kernel, static_cast<unsigned>(x.rows), kThreads, 0, stream, x, weight, epsilon, out);
+  return Launch("NormRms", kernel, static_cast<unsigned>(x.rows), kThreads, 0, stream, x, weight, epsilon,
+                out);
 }
 
 absl::Status LayerNorm(MatrixView<const float> x, const float* weight, const float* bias, float epsilon,
                        MatrixView<float> out, GpuStream stream) {
   TC_RETURN_IF_ERROR(CheckNorm("layer_norm", x, weight, out));
-  const bool vector =
-      IsFloat4View(x) && IsFloat4View(out) && IsAligned(weight, 16) && IsAligned(bias, 16);
+  const bool vector = IsFloat4View(x) && IsFloat4View(out) && IsAligned(weight, 16) && IsAligned(bias, 16);
   const auto kernel = vector ? NormLayer<true> : NormLayer<false>;
-  return TC_LAUNCH(kernel, static_cast<unsigned>(x.rows), kThreads, 0, stream, x, weight, bias, epsilon,
-                   out);
+  return Launch("NormLayer", kernel, static_cast<unsigned>(x.rows), kThreads, 0, stream, x, weight, bias,
+                epsilon, out);
 }
 
 }  // namespace thermocline::TC_GPU_NAMESPACE

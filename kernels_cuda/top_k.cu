@@ -5,8 +5,8 @@
 // order as numbers do, above the complement of the id, so that equal values go by the lower id. Key 0 is no
 // logit: no value has it, and NaN never gets another.
 //
-// Floor: 4 bytes a logit, read once: 1.2 MB of 300,000, which 74 blocks read with four 16-byte loads a thread.
-// Each further place costs a block one barrier.
+// Floor: 4 bytes a logit, read once: 1.2 MB of 300,000, which 74 blocks read with four 16-byte loads a
+// thread. Each further place costs a block one barrier.
 #include "kernels_cuda/backend.h"
 #include "kernels_cuda/device_support.cuh"
 #include "kernels_cuda/launch_checks.h"
@@ -19,9 +19,9 @@ namespace {
 using Key = unsigned long long;  // the type that shuffles take
 
 constexpr int kThreads = 256;
-constexpr int kWarps = kThreads / kWarp;
+constexpr int kWarps = kThreads / kWarpLanes;
 constexpr int kQuads = static_cast<int>(kTopKPiece) / (4 * kThreads);  // groups of four logits of a thread
-constexpr int kListsOfLane = static_cast<int>(kMostTopKPieces) / kWarp;
+constexpr int kListsOfLane = static_cast<int>(kMostTopKPieces) / kWarpLanes;
 
 __device__ __forceinline__ Key KeyOf(float value, int64_t id) {
   const unsigned bits = __float_as_uint(value + 0.0f);  // -0 and 0 are equal
@@ -33,8 +33,8 @@ __device__ __forceinline__ int64_t IdOf(Key key) { return 0xFFFFFFFFu - static_c
 
 __device__ __forceinline__ Key WarpMaxKey(Key key) {
 #pragma unroll
-  for (int mask = kWarp / 2; mask > 0; mask /= 2) {
-    const Key other = __shfl_xor_sync(kWholeWarp, key, mask);
+  for (int mask = kWarpLanes / 2; mask > 0; mask /= 2) {
+    const Key other = __shfl_xor_sync(kFullWarp, key, mask);
     if (other > key) key = other;
   }
   return key;
@@ -80,12 +80,12 @@ __global__ void __launch_bounds__(kThreads) TopOfPieces(MatrixView<const float> 
     const bool exists = first + i / 4 * (4 * kThreads) + i % 4 < logits.cols;
     if (exists && own.values[i] == own.values[i]) own.open |= 1u << i;
   }
-  const int warp = threadIdx.x / kWarp;
+  const int warp = threadIdx.x / kWarpLanes;
   Key own_best = own.Best(first);
   Key best = WarpMaxKey(own_best);
   Key* list = lists + (static_cast<int64_t>(blockIdx.y) * gridDim.x + blockIdx.x) * k;
   for (int place = 0; place < k; ++place) {
-    if (threadIdx.x % kWarp == 0) warp_best[place % 2][warp] = best;
+    if (threadIdx.x % kWarpLanes == 0) warp_best[place % 2][warp] = best;
     __syncthreads();
     Key top = 0;
 #pragma unroll
@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(kThreads) TopOfPieces(MatrixView<const float> 
 }
 
 // Grid: (rows), a warp each; lane l follows the lists l, l + 32, ...
-__global__ void __launch_bounds__(kWarp)
+__global__ void __launch_bounds__(kWarpLanes)
     MergePieces(MatrixView<const float> logits, int pieces, const Key* lists, MatrixView<int32_t> ids,
                 MatrixView<float> values) {
   const int k = static_cast<int>(ids.cols);
@@ -115,7 +115,7 @@ __global__ void __launch_bounds__(kWarp)
   int places[kListsOfLane];
 #pragma unroll
   for (int j = 0; j < kListsOfLane; ++j) {
-    const int piece = lane + j * kWarp;
+    const int piece = lane + j * kWarpLanes;
     heads[j] = piece < pieces ? row_lists[piece * k] : 0;
     places[j] = 0;
   }
@@ -135,7 +135,7 @@ __global__ void __launch_bounds__(kWarp)
     for (int j = 0; j < kListsOfLane; ++j) {
       if (top == 0 || heads[j] != top) continue;
       ++places[j];
-      heads[j] = places[j] < k ? row_lists[(lane + j * kWarp) * k + places[j]] : 0;
+      heads[j] = places[j] < k ? row_lists[(lane + j * kWarpLanes) * k + places[j]] : 0;
     }
   }
 }
@@ -159,8 +159,9 @@ absl::Status TopK(MatrixView<const float> logits, MatrixView<int32_t> ids, Matri
   auto* const lists = reinterpret_cast<Key*>(scratch.data());
   const auto kernel = IsFloat4View(logits) ? TopOfPieces<true> : TopOfPieces<false>;
   const dim3 grid(static_cast<unsigned>(pieces), static_cast<unsigned>(logits.rows));
-  TC_RETURN_IF_ERROR(TC_LAUNCH(kernel, grid, kThreads, 0, stream, logits, static_cast<int>(k), lists));
-  return TC_LAUNCH(MergePieces, static_cast<unsigned>(logits.rows), kWarp, 0, stream, logits,
+  TC_RETURN_IF_ERROR(
+      Launch("TopOfPieces", kernel, grid, kThreads, 0, stream, logits, static_cast<int>(k), lists));
+  return TC_LAUNCH(MergePieces, static_cast<unsigned>(logits.rows), kWarpLanes, 0, stream, logits,
                    static_cast<int>(pieces), static_cast<const Key*>(lists), ids, values);
 }
 
