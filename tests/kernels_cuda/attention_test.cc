@@ -1,4 +1,5 @@
-// Attention over pages: shapes of real models and odd ones, borders of pages and splits, long contexts, replay.
+// Attention over pages: shapes of real models and odd ones, borders of pages and splits, long contexts,
+// replay.
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 
@@ -11,10 +12,10 @@
 #include <utility>
 #include <vector>
 
+#include "tests/kernels_cpu/isa_test_support.h"
 #include "tests/kernels_cuda/gpu_fixture.h"
 #include "tests/support/reference.h"
 #include "tests/support/reference_data.h"
-#include "tests/support/tolerance.h"
 
 namespace thermocline {
 namespace {
@@ -154,14 +155,13 @@ class GpuAttentionTest : public GpuTest {
                  .n_heads = shape.n_heads,
                  .most_positions = most_positions,
                  .scale = scale,
-                 .scratch = {Output<float>(scratch), static_cast<size_t>(scratch)}};
+                 .scratch = {PoisonedArray<float>(scratch).data, static_cast<size_t>(scratch)}};
     return step;
   }
 
   // (n_tokens, n_heads * d_head), packed.
   std::vector<float> OutputOf(const GpuAttentionArgs& args) {
-    const std::vector<float> padded =
-        Download(args.output.data, args.output.rows * args.output.stride);
+    const std::vector<float> padded = Download(args.output.data, args.output.rows * args.output.stride);
     std::vector<float> packed;
     for (int64_t t = 0; t < args.output.rows; ++t) {
       const auto row = padded.begin() + t * args.output.stride;
@@ -175,27 +175,26 @@ class GpuAttentionTest : public GpuTest {
   std::vector<float> Attend(const Cache& cache, const std::vector<Token>& tokens, const FloatMatrix& queries,
                             float scale, int64_t most_positions) {
     const Step step = Prepare(cache, tokens, queries, scale, most_positions);
-    EXPECT_OK(kernels().attention(step.args, stream()));
+    EXPECT_EQ(gpu().kernels().attention(step.args, stream()), absl::OkStatus());
     return OutputOf(step.args);
   }
 
-  static void ExpectAttention(const Cache& cache, const std::vector<Token>& tokens, const FloatMatrix& queries,
-                              float scale, const std::vector<float>& output) {
+  static void ExpectAttention(const Cache& cache, const std::vector<Token>& tokens,
+                              const FloatMatrix& queries, float scale, const std::vector<float>& output) {
     const Shape& shape = cache.shape();
     // An error of the score shifts its weight by the same share: products of d_head terms below one in
     // magnitude, times the scale. Values are below one, weights sum to one.
     const double score_error =
         scale * SumTolerance(shape.d_head, static_cast<double>(shape.d_head)) + scale * 0x1p-20;
     for (size_t t = 0; t < tokens.size(); ++t) {
-      const double tolerance =
-          2.0 * score_error + SumTolerance(tokens[t].position + 1, 1.0) + 8 * 0x1p-23;
+      const double tolerance = 2.0 * score_error + SumTolerance(tokens[t].position + 1, 1.0) + 8 * 0x1p-23;
       for (int64_t head = 0; head < shape.n_heads; ++head) {
         const std::vector<double> expected =
             cache.Expected(tokens[t], queries.view().row_data(static_cast<int64_t>(t)), head, scale);
         for (int64_t i = 0; i < shape.d_head; ++i) {
-          ASSERT_NEAR(output[t * static_cast<size_t>(shape.width()) +
-                             static_cast<size_t>(head * shape.d_head + i)],
-                      expected[static_cast<size_t>(i)], tolerance)
+          ASSERT_NEAR(
+              output[t * static_cast<size_t>(shape.width()) + static_cast<size_t>(head * shape.d_head + i)],
+              expected[static_cast<size_t>(i)], tolerance)
               << "position " << tokens[t].position << " head " << head << " element " << i << " d_head "
               << shape.d_head;
         }
@@ -203,16 +202,16 @@ class GpuAttentionTest : public GpuTest {
     }
   }
 };
-INSTANTIATE_GPU_TESTS(GpuAttentionTest);
+INSTANTIATE_TEST_SUITE_P(All, GpuAttentionTest, EveryGpu(), GpuName);
 
 float ScaleOf(const Shape& shape) { return 4.0f / std::sqrt(static_cast<float>(shape.d_head)); }
 
 TEST_P(GpuAttentionTest, EqualsTheReferenceForAllShapesAndPositions) {
   const std::vector<Token> tokens = {{1, 0},  {0, 3},  {2, 15}, {0, 16},  {1, 62},
                                      {0, 63}, {2, 64}, {1, 65}, {1, 127}, {2, 129}};
-  for (const Shape shape : {Shape{9, 3, 64}, Shape{4, 4, 32}, Shape{3, 1, 80}, Shape{8, 1, 128},
-                            Shape{5, 5, 33}, Shape{1, 1, 1}, Shape{4, 2, 7}, Shape{2, 1, 256},
-                            Shape{5, 5, 200}, Shape{20, 2, 20}}) {
+  for (const Shape shape :
+       {Shape{9, 3, 64}, Shape{4, 4, 32}, Shape{3, 1, 80}, Shape{8, 1, 128}, Shape{5, 5, 33}, Shape{1, 1, 1},
+        Shape{4, 2, 7}, Shape{2, 1, 256}, Shape{5, 5, 200}, Shape{20, 2, 20}}) {
     const Cache cache(shape, 16, 3, 130);
     const auto n = static_cast<int64_t>(tokens.size());
     const FloatMatrix queries = Queries(cache, n);
@@ -254,7 +253,8 @@ TEST_P(GpuAttentionTest, ChunkOfAPromptIsCausal) {
 TEST_P(GpuAttentionTest, StepsThatNeedSeveralLaunchesEqualTheReference) {
   const Shape shape{128, 1, 4};
   const int64_t most_positions = 64 * 64;
-  ASSERT_LT(GpuAttentionScratch(3, 128, 4, most_positions), 3 * GpuAttentionScratch(1, 128, 4, most_positions));
+  ASSERT_LT(GpuAttentionScratch(3, 128, 4, most_positions),
+            3 * GpuAttentionScratch(1, 128, 4, most_positions));
   const Cache cache(shape, 64, 1, most_positions);
   const std::vector<Token> tokens = {{0, 70}, {0, 3}, {0, 200}};
   const FloatMatrix queries = Queries(cache, 3);
@@ -268,7 +268,7 @@ TEST_P(GpuAttentionTest, ATokensBitsDependOnNothingElse) {
   const std::vector<Token> tokens = {{1, 149}, {0, 64}, {1, 20}};
   const FloatMatrix queries = Queries(cache, 3);
   const std::vector<float> together = Attend(cache, tokens, queries, 1.0f, 150);
-  EXPECT_TRUE(SameBits(together, Attend(cache, tokens, queries, 1.0f, 150)));
+  EXPECT_TRUE(reference::SameBits(together, Attend(cache, tokens, queries, 1.0f, 150)));
   const auto width = static_cast<size_t>(shape.width());
   for (size_t t = 0; t < tokens.size(); ++t) {
     FloatMatrix alone = Queries(cache, 1);
@@ -276,8 +276,8 @@ TEST_P(GpuAttentionTest, ATokensBitsDependOnNothingElse) {
     // More room than needed, or just enough.
     for (const int64_t most_positions : {int64_t{160}, int64_t{tokens[t].position} + 1}) {
       const std::vector<float> output = Attend(cache, {tokens[t]}, alone, 1.0f, most_positions);
-      EXPECT_TRUE(SameBits(output, std::vector<float>(together.begin() + t * width,
-                                                      together.begin() + (t + 1) * width)))
+      EXPECT_TRUE(reference::SameBits(
+          output, std::vector<float>(together.begin() + t * width, together.begin() + (t + 1) * width)))
           << "token " << t;
     }
   }
@@ -312,14 +312,14 @@ TEST_P(GpuAttentionTest, CapturedStepRunsAgainAtLaterPositions) {
   const Cache cache(shape, 16, 2, 200);
   const FloatMatrix queries = Queries(cache, 2);
   const Step step = Prepare(cache, {{0, 10}, {1, 63}}, queries, 1.0f, 200);
-  ASSERT_OK(gpu().BeginCapture(stream()));
-  ASSERT_OK(kernels().attention(step.args, stream()));
+  ASSERT_EQ(gpu().BeginCapture(stream()), absl::OkStatus());
+  ASSERT_EQ(gpu().kernels().attention(step.args, stream()), absl::OkStatus());
   absl::StatusOr<GpuOwned<GpuGraph>> graph = gpu().EndCapture(stream());
-  ASSERT_OK(graph.status());
+  ASSERT_EQ(graph.status(), absl::OkStatus());
   for (const int32_t ahead : {0, 1, 60, 136}) {
     const std::vector<Token> tokens = {{0, 10 + ahead}, {1, 63 + ahead}};
     Overwrite(step.positions, std::vector<int32_t>{tokens[0].position, tokens[1].position});
-    ASSERT_OK(gpu().Launch(graph->get(), stream()));
+    ASSERT_EQ(gpu().Launch(graph->get(), stream()), absl::OkStatus());
     ExpectAttention(cache, tokens, queries, 1.0f, OutputOf(step.args));
   }
 }
@@ -332,7 +332,7 @@ TEST_P(GpuAttentionTest, RefusesWhatItCannotCompute) {
   const auto refused = [&](auto change, std::string_view message) {
     GpuAttentionArgs args = good;
     change(args);
-    ExpectRefusal(kernels().attention(args, stream()), absl::StatusCode::kInvalidArgument, message);
+    ExpectRefusal(gpu().kernels().attention(args, stream()), absl::StatusCode::kInvalidArgument, message);
   };
   refused([](GpuAttentionArgs& a) { a.cache.d_head = 257; }, "d_head 257 is above the limit of 256");
   refused([](GpuAttentionArgs& a) { a.cache.d_head = 0; }, "d_head 0");
