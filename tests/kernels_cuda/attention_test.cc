@@ -278,6 +278,15 @@ TEST_P(GpuAttentionTest, LargeScoresDoNotOverflow) {
   }
 }
 
+TEST_P(GpuAttentionTest, NanOfOneStepDoesNotReachTheNext) {
+  const Shape shape{2, 1, 16};
+  const Cache cache(shape, 16, 1, 64);
+  const std::vector<float> broken = Attend(cache, {{0, 63}}, FloatMatrix::Poisoned(1, 32), 1.0f, 64);
+  for (const float value : broken) EXPECT_TRUE(std::isnan(value));
+  const FloatMatrix queries = Queries(cache, 1);  // where fewer positions count, in the same shared memory
+  ExpectAttention(cache, {{0, 40}}, queries, 1.0f, Attend(cache, {{0, 40}}, queries, 1.0f, 64));
+}
+
 TEST_P(GpuAttentionTest, OnePositionReturnsItsValue) {
   const Shape shape{2, 2, 40};
   const Cache cache(shape, 16, 1, 1);
