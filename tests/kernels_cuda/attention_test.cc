@@ -16,6 +16,7 @@
 #include "tests/kernels_cuda/gpu_fixture.h"
 #include "tests/support/reference.h"
 #include "tests/support/reference_data.h"
+#include "tests/support/refusal.h"
 
 namespace thermocline {
 namespace {
@@ -116,17 +117,14 @@ class Cache {
 
 class GpuAttentionTest : public GpuTest {
  protected:
-  // A step on the device; queries stand 5 floats apart. Its arrays can be changed for a replay.
+  // A step on the device, whose positions can be changed.
   struct Step {
     GpuAttentionArgs args;
     int32_t* positions = nullptr;
-    float* queries = nullptr;
   };
 
-  static constexpr int64_t kGap = 5;
-
   FloatMatrix Queries(const Cache& cache, int64_t n_tokens, uint32_t seed = 1) {
-    return FloatMatrix::Random(n_tokens, cache.shape().width(), seed, kGap);
+    return FloatMatrix::Random(n_tokens, cache.shape().width(), seed, 5);
   }
 
   Step Prepare(const Cache& cache, const std::vector<Token>& tokens, const FloatMatrix& queries, float scale,
@@ -139,17 +137,16 @@ class GpuAttentionTest : public GpuTest {
       slices.push_back(token.slice);
     }
     Step step;
-    step.positions = Upload(positions);
-    step.queries = Upload(queries.view().data, n * (shape.width() + kGap));
+    step.positions = Upload(positions).data;
     float* const output = Output<float>(n * (shape.width() + 3));
     const int64_t scratch = GpuAttentionScratch(n, shape.n_heads, shape.d_head, most_positions);
-    step.args = {.queries = {step.queries, n, shape.width(), shape.width() + kGap},
-                 .output = {output, n, shape.width(), shape.width() + 3},
-                 .cache = cache.View(Upload(cache.pages())),
+    step.args = {.queries = Upload(queries.view()).view(),
+                 .output = Poisoned<float>(n, shape.width(), 3).view(),
+                 .cache = cache.View(Upload(cache.pages()).data),
                  .step = {.n_tokens = n,
                           .positions = step.positions,
-                          .slices = Upload(slices),
-                          .pages = {Upload(cache.table()),
+                          .slices = Upload(slices).data,
+                          .pages = {Upload(cache.table()).data,
                                     static_cast<int64_t>(cache.table().size()) / cache.most_pages(),
                                     cache.most_pages(), cache.most_pages()}},
                  .n_heads = shape.n_heads,
@@ -159,24 +156,11 @@ class GpuAttentionTest : public GpuTest {
     return step;
   }
 
-  // (n_tokens, n_heads * d_head), packed.
-  std::vector<float> OutputOf(const GpuAttentionArgs& args) {
-    const std::vector<float> padded = Download(args.output.data, args.output.rows * args.output.stride);
-    std::vector<float> packed;
-    for (int64_t t = 0; t < args.output.rows; ++t) {
-      const auto row = padded.begin() + t * args.output.stride;
-      packed.insert(packed.end(), row, row + args.output.cols);
-      for (int64_t i = args.output.cols; i < args.output.stride; ++i)
-        EXPECT_TRUE(std::isnan(row[i])) << "written between the rows, token " << t;
-    }
-    return packed;
-  }
-
   std::vector<float> Attend(const Cache& cache, const std::vector<Token>& tokens, const FloatMatrix& queries,
                             float scale, int64_t most_positions) {
     const Step step = Prepare(cache, tokens, queries, scale, most_positions);
     EXPECT_EQ(gpu().kernels().attention(step.args, stream()), absl::OkStatus());
-    return OutputOf(step.args);
+    return Download(step.args.output);
   }
 
   static void ExpectAttention(const Cache& cache, const std::vector<Token>& tokens,
@@ -318,9 +302,11 @@ TEST_P(GpuAttentionTest, CapturedStepRunsAgainAtLaterPositions) {
   ASSERT_EQ(graph.status(), absl::OkStatus());
   for (const int32_t ahead : {0, 1, 60, 136}) {
     const std::vector<Token> tokens = {{0, 10 + ahead}, {1, 63 + ahead}};
-    Overwrite(step.positions, std::vector<int32_t>{tokens[0].position, tokens[1].position});
+    const int32_t positions[2] = {tokens[0].position, tokens[1].position};
+    UploadBytes(reinterpret_cast<std::byte*>(step.positions), reinterpret_cast<const std::byte*>(positions),
+                sizeof positions);
     ASSERT_EQ(gpu().Launch(graph->get(), stream()), absl::OkStatus());
-    ExpectAttention(cache, tokens, queries, 1.0f, OutputOf(step.args));
+    ExpectAttention(cache, tokens, queries, 1.0f, Download(step.args.output));
   }
 }
 
@@ -329,10 +315,12 @@ TEST_P(GpuAttentionTest, RefusesWhatItCannotCompute) {
   const Cache cache(shape, 16, 1, 20);
   const FloatMatrix queries = Queries(cache, 1);
   const GpuAttentionArgs good = Prepare(cache, {{0, 19}}, queries, 1.0f, 20).args;
-  const auto refused = [&](auto change, std::string_view message) {
+  const auto refused = [&](auto change, const std::string& message) {
     GpuAttentionArgs args = good;
     change(args);
-    ExpectRefusal(gpu().kernels().attention(args, stream()), absl::StatusCode::kInvalidArgument, message);
+    const absl::Status status = gpu().kernels().attention(args, stream());
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    ExpectRefusal(status, {message});
   };
   refused([](GpuAttentionArgs& a) { a.cache.d_head = 257; }, "d_head 257 is above the limit of 256");
   refused([](GpuAttentionArgs& a) { a.cache.d_head = 0; }, "d_head 0");

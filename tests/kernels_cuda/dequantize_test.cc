@@ -8,6 +8,7 @@
 #include "tests/kernels_cuda/gpu_fixture.h"
 #include "tests/support/reference.h"
 #include "tests/support/reference_data.h"
+#include "tests/support/refusal.h"
 
 namespace thermocline {
 namespace {

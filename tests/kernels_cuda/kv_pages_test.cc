@@ -7,6 +7,7 @@
 
 #include "tests/kernels_cuda/gpu_fixture.h"
 #include "tests/support/reference_data.h"
+#include "tests/support/refusal.h"
 
 namespace thermocline {
 namespace {

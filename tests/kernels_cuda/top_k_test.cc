@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "tests/kernels_cuda/gpu_fixture.h"
+#include "tests/support/refusal.h"
 
 namespace thermocline {
 namespace {
