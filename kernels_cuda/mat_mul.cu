@@ -18,10 +18,29 @@ struct StoreProduct {
   int n_tokens;
 
   __device__ __forceinline__ void operator()(int row, float value) const {
-    const int lane = threadIdx.x % kWarp;
+    const int lane = threadIdx.x % kWarpLanes;
     if (lane < n_tokens) y[lane * stride + row] = value;
   }
 };
+
+// One pass over w.
+absl::Status LaunchPass(const WeightView& w, MatrixView<const float> x, const StoreProduct& store,
+                        GpuStream stream) {
+  switch (w.type) {
+    case ElementType::kF32:
+      return LaunchRowProducts<F32Codec>(w, x, store, stream);
+    case ElementType::kF16:
+      return LaunchRowProducts<F16Codec>(w, x, store, stream);
+    case ElementType::kBF16:
+      return LaunchRowProducts<BF16Codec>(w, x, store, stream);
+    case ElementType::kQ8_0:
+      return LaunchRowProducts<Q8_0Codec>(w, x, store, stream);
+    case ElementType::kQ4_0:
+      return LaunchRowProducts<Q4_0Codec>(w, x, store, stream);
+    default:
+      return Unimplemented("mat_mul: no GPU kernel for {}", NameOf(w.type));
+  }
+}
 
 }  // namespace
 
@@ -31,15 +50,12 @@ absl::Status MatMul(const WeightView& w, MatrixView<const float> x, MatrixView<f
   TC_RETURN_IF_ERROR(CheckView("mat_mul: y", y, x.rows, w.rows));
   if (w.cols > kMostStreamColumns)
     return InvalidArgument("mat_mul: w has {} columns, allowed are {}", w.cols, kMostStreamColumns);
-  absl::Status status;
-  for (int64_t t = 0; t < x.rows && status.ok(); t += kGpuMostSparseTokens) {
+  for (int64_t t = 0; t < x.rows; t += kGpuMostSparseTokens) {
     const int64_t tokens = std::min(kGpuMostSparseTokens, x.rows - t);
-    const StoreProduct store = {y.row_data(t), y.stride, static_cast<int>(tokens)};
-    WithCodec(w.type, [&](auto codec) {
-      status = LaunchRowProducts<decltype(codec)>(w, x.Rows(t, tokens), store, stream);
-    });
+    TC_RETURN_IF_ERROR(
+        LaunchPass(w, x.Rows(t, tokens), {y.row_data(t), y.stride, static_cast<int>(tokens)}, stream));
   }
-  return status;
+  return absl::OkStatus();
 }
 
 }  // namespace thermocline::TC_GPU_NAMESPACE

@@ -16,7 +16,7 @@ struct StoreHidden {
   const float* bias;
 
   __device__ __forceinline__ void operator()(int row, float value) const {
-    const int lane = threadIdx.x % kWarp;
+    const int lane = threadIdx.x % kWarpLanes;
     value += bias[row];
     if (lane < n_tokens) hidden[lane * stride + row] = value < 0.0f ? 0.0f : value;  // NaN stays
   }
@@ -29,9 +29,9 @@ struct MarkTokens {
   const float* bias;
 
   __device__ __forceinline__ void operator()(int row, float value) const {
-    const int lane = threadIdx.x % kWarp;
+    const int lane = threadIdx.x % kWarpLanes;
     const bool reached = lane < n_tokens && value + bias[row] >= thresholds[lane];  // never by NaN
-    const unsigned tokens = __ballot_sync(kWholeWarp, reached);
+    const unsigned tokens = __ballot_sync(kFullWarp, reached);
     if (lane == 0) marked[row] = static_cast<GpuTokenMask>(tokens);
   }
 };
@@ -66,8 +66,8 @@ absl::Status MlpPredictor(const GpuMlpPredictorArgs& args, GpuStream stream) {
   const int64_t hidden = args.w1.rows;
   const auto tokens = static_cast<int>(args.x.rows);
   float* const scratch = args.scratch.data();
-  TC_RETURN_IF_ERROR(LaunchRowProducts<Q8_0Codec>(
-      args.w1, args.x, StoreHidden{scratch, hidden, tokens, args.b1}, stream));
+  TC_RETURN_IF_ERROR(
+      LaunchRowProducts<Q8_0Codec>(args.w1, args.x, StoreHidden{scratch, hidden, tokens, args.b1}, stream));
   return LaunchRowProducts<Q8_0Codec>(args.w2, {scratch, args.x.rows, hidden, hidden},
                                       MarkTokens{args.marked, args.thresholds, tokens, args.b2}, stream);
 }

@@ -21,13 +21,13 @@ struct RowProductArgs {
   int input_bytes;  // of shared memory
 };
 
-// finish(row, value), by all lanes of a warp: lane t holds token t's product. Pairs of neighbouring rows go to
-// the grid's warps in turn, to other multiprocessors first.
+// finish(row, value), by all lanes of a warp: lane t holds token t's product. Pairs of neighbouring rows go
+// to the grid's warps in turn, to other multiprocessors first.
 template <class Codec, int kTokens, bool kAligned, bool kSharedInput, class Finish>
-__global__ void __launch_bounds__(kMostStreamWarps* kWarp)
+__global__ void __launch_bounds__(kMostStreamWarps* kWarpLanes, 1)
     RowProducts(const RowProductArgs args, const Finish finish) {
   TC_DYNAMIC_SHARED(std::byte, shared);
-  const int warp = threadIdx.x / kWarp, all_warps = gridDim.x * (blockDim.x / kWarp);
+  const int warp = threadIdx.x / kWarpLanes, all_warps = gridDim.x * (blockDim.x / kWarpLanes);
   std::byte* const ring = shared + args.input_bytes + warp * kRingBytes;
   const int first = kStreamRows * (warp * gridDim.x + blockIdx.x), stride = kStreamRows * all_warps;
   const auto row_at = [&](int j) { return first + j / kStreamRows * stride + j % kStreamRows; };
@@ -77,7 +77,7 @@ absl::Status LaunchRowProducts(const WeightView& w, MatrixView<const float> x, c
                                .x_stride = x.stride,
                                .n_tokens = static_cast<int>(x.rows),
                                .input_bytes = plan.input_bytes};
-  const dim3 grid(static_cast<unsigned>(plan.blocks)), block(static_cast<unsigned>(plan.warps * kWarp));
+  const dim3 grid(static_cast<unsigned>(plan.blocks)), block(static_cast<unsigned>(plan.warps * kWarpLanes));
   const auto launch = [&](void (*kernel)(RowProductArgs, Finish)) {
     return TC_LAUNCH(kernel, grid, block, plan.shared_bytes, stream, args, finish);
   };

@@ -1,10 +1,10 @@
 // Streams of rows through a warp's own ring of shared memory, and their products with inputs.
 // SPDX-License-Identifier: Apache-2.0
 //
-// A warp multiplies whole rows, two at a time, which halves what it reads of the inputs. Pieces of about 1 KiB
-// of each row are copied into its ring (asynchronously from compute capability 8.0 on) three ahead of the one
-// that is multiplied, also across the end of a row: 6 KiB a warp in flight, without registers. Sixteen warps a
-// multiprocessor so have twice the 40 KiB that the latency of an H200's memory asks for.
+// A warp multiplies whole rows, two at a time, which halves what it reads of the inputs. Pieces of about 1
+// KiB of each row are copied into its ring (asynchronously from compute capability 8.0 on) three ahead of the
+// one that is multiplied, also across the end of a row: 6 KiB a warp in flight, without registers. Sixteen
+// warps a multiprocessor so have twice the 40 KiB that the latency of an H200's memory asks for.
 //
 // The sum of one (row, token) pair: each lane its eight columns of every step of 256, ascending, then the
 // lanes by a butterfly. It does not depend on companions, nor on which of the paths below is taken.
@@ -16,8 +16,8 @@
 
 namespace thermocline::TC_GPU_NAMESPACE {
 
-inline constexpr int kStreamRows = 2;   // multiplied at a time
-inline constexpr int kStreamDepth = 4;  // pieces of each in the ring
+inline constexpr int kStreamRows = 2;    // multiplied at a time
+inline constexpr int kStreamDepth = 4;   // pieces of each in the ring
 inline constexpr int kSlotBytes = 1168;  // the longest piece, 1152, and the word that a codec may read behind
 inline constexpr int kRingBytes = kStreamRows * kStreamDepth * kSlotBytes;
 
@@ -54,12 +54,12 @@ __device__ __forceinline__ void StageBytes(const std::byte* row, int64_t begin, 
                                            std::byte* slot) {
   if (kAligned) {
 #pragma unroll
-    for (int i = 0; i < kBytes; i += kWarp * 16) {
+    for (int i = 0; i < kBytes; i += kWarpLanes * 16) {
       const int at = i + lane * 16;
       if (at < kBytes && begin + at < row_bytes) CopyAsync16(slot + at, row + begin + at);
     }
   } else {
-    for (int at = lane * 2; at < kBytes; at += kWarp * 2) {
+    for (int at = lane * 2; at < kBytes; at += kWarpLanes * 2) {
       uint16_t value = 0;
       if (begin + at < row_bytes) value = *reinterpret_cast<const uint16_t*>(row + begin + at);
       *reinterpret_cast<uint16_t*>(slot + at) = value;
@@ -96,11 +96,11 @@ struct SharedInput {
   static __device__ __forceinline__ void Fill(const float* x, int cols, float4* quads) {
     const int count = (cols + kStepColumns - 1) / kStepColumns * (kStepColumns / 4);
     for (int i = threadIdx.x; i < count; i += blockDim.x)
-      quads[i / 64 * 64 + i % 2 * kWarp + i % 64 / 2] = Load4<true>(x, int64_t{4} * i, cols);
+      quads[i / 64 * 64 + i % 2 * kWarpLanes + i % 64 / 2] = Load4<true>(x, int64_t{4} * i, cols);
   }
 
   __device__ __forceinline__ void Load(int, int step, int lane, float (&x)[kLaneColumns]) const {
-    const float4 first = quads[step * 64 + lane], second = quads[step * 64 + kWarp + lane];
+    const float4 first = quads[step * 64 + lane], second = quads[step * 64 + kWarpLanes + lane];
     x[0] = first.x, x[1] = first.y, x[2] = first.z, x[3] = first.w;
     x[4] = second.x, x[5] = second.y, x[6] = second.z, x[7] = second.w;
   }
@@ -124,7 +124,7 @@ __device__ __forceinline__ void StreamProducts(int count, int cols, int64_t row_
   constexpr int kSegmentBytes = Codec::kSegmentSteps * Codec::kStepBytes;
   constexpr int kSegmentColumns = Codec::kSegmentSteps * kStepColumns;
   static_assert(kSegmentBytes + 16 <= kSlotBytes);
-  const int lane = threadIdx.x % kWarp;
+  const int lane = threadIdx.x % kWarpLanes;
   const int segments = (cols + kSegmentColumns - 1) / kSegmentColumns;
   int fetched_row = 0, fetched_segment = 0;
   const auto fetch = [&](int place) {
@@ -133,8 +133,8 @@ __device__ __forceinline__ void StreamProducts(int count, int cols, int64_t row_
       for (int r = 0; r < kStreamRows; ++r) {
         if (fetched_row + r < count) {
           StageBytes<kSegmentBytes, kAligned>(row_of(fetched_row + r),
-                                              static_cast<int64_t>(fetched_segment) * kSegmentBytes, row_bytes,
-                                              lane, ring + (place * kStreamRows + r) * kSlotBytes);
+                                              static_cast<int64_t>(fetched_segment) * kSegmentBytes,
+                                              row_bytes, lane, ring + (place * kStreamRows + r) * kSlotBytes);
         }
       }
       if (++fetched_segment == segments) {
@@ -162,8 +162,8 @@ __device__ __forceinline__ void StreamProducts(int count, int cols, int64_t row_
           float w[kStreamRows][kLaneColumns], scale[kStreamRows];
 #pragma unroll
           for (int r = 0; r < kStreamRows; ++r) {
-            scale[r] = Codec::Decode(
-                ring + (place * kStreamRows + r) * kSlotBytes + s * Codec::kStepBytes, lane, w[r]);
+            scale[r] = Codec::Decode(ring + (place * kStreamRows + r) * kSlotBytes + s * Codec::kStepBytes,
+                                     lane, w[r]);
           }
 #pragma unroll
           for (int t = 0; t < kTokens; ++t) {

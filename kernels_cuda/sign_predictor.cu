@@ -1,8 +1,9 @@
-// A layer's sign predictor: the signs of the inputs as bits, then agreement of each gate row's signs with them.
+// A layer's sign predictor: the signs of the inputs as bits, then agreement of each gate row's signs with
+// them.
 // SPDX-License-Identifier: Apache-2.0
 //
-// Floor: the sign words, d_model / 8 bytes a neuron, once. A warp takes four rows at a time, 16 bytes a lane of
-// each; the inputs' words lie in shared memory. Counts are integers, so any order is fixed.
+// Floor: the sign words, d_model / 8 bytes a neuron, once. A warp takes four rows at a time, 16 bytes a lane
+// of each; the inputs' words lie in shared memory. Counts are integers, so any order is fixed.
 #include <algorithm>
 
 #include "kernels_cuda/device_support.cuh"
@@ -14,19 +15,19 @@ namespace thermocline::TC_GPU_NAMESPACE {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kRows = 4;                       // of a warp at a time
-constexpr int kSpanWords = 128;                // of a row, in shared memory for all tokens: 16 KiB
+constexpr int kRows = 4;         // of a warp at a time
+constexpr int kSpanWords = 128;  // of a row, in shared memory for all tokens: 16 KiB
 constexpr int64_t kMostColumns = int64_t{1} << 24;
 constexpr int64_t kMostBlocks = 132 * 8;  // every multiprocessor of a large device is full
 
 // Bit c % 32 of word c / 32: x(t, c) < 0. A block row a token; a warp 32 columns at a time.
 __global__ void __launch_bounds__(kThreads)
     PackSigns(const float* x, int64_t x_stride, int cols, int half_words, uint32_t* packed) {
-  const int lane = threadIdx.x % kWarp;
-  const int word = (blockIdx.x * kThreads + threadIdx.x) / kWarp, column = word * kWarp + lane;
+  const int lane = threadIdx.x % kWarpLanes;
+  const int word = (blockIdx.x * kThreads + threadIdx.x) / kWarpLanes, column = word * kWarpLanes + lane;
   if (word >= half_words) return;  // whole warps
   const bool negative = column < cols && x[blockIdx.y * x_stride + column] < 0.0f;
-  const unsigned bits = __ballot_sync(kWholeWarp, negative);
+  const unsigned bits = __ballot_sync(kFullWarp, negative);
   if (lane == 0) packed[blockIdx.y * int64_t{half_words} + word] = bits;
 }
 
@@ -44,7 +45,7 @@ struct AgreementArgs {
 
 __device__ __forceinline__ int WarpSum(int value) {
 #pragma unroll
-  for (int mask = kWarp / 2; mask > 0; mask /= 2) value += __shfl_xor_sync(kWholeWarp, value, mask);
+  for (int mask = kWarpLanes / 2; mask > 0; mask /= 2) value += __shfl_xor_sync(kFullWarp, value, mask);
   return value;
 }
 
@@ -68,10 +69,10 @@ __device__ __forceinline__ int CountDifferent(const uint4& a, const uint4& b) {
 template <int kTokens, bool kVector>
 __global__ void __launch_bounds__(kThreads) MarkBySigns(const AgreementArgs args) {
   __shared__ uint4 inputs[kTokens][kSpanWords / 2];
-  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  const int stride = gridDim.x * (kThreads / kWarp) * kRows;
+  const int lane = threadIdx.x % kWarpLanes, warp = threadIdx.x / kWarpLanes;
+  const int stride = gridDim.x * (kThreads / kWarpLanes) * kRows;
   // Blocks keep together, for their barriers: as many turns for each warp.
-  for (int base = blockIdx.x * (kThreads / kWarp) * kRows; base < args.n_rows; base += stride) {
+  for (int base = blockIdx.x * (kThreads / kWarpLanes) * kRows; base < args.n_rows; base += stride) {
     const int first = base + warp * kRows;
     int different[kRows][kTokens] = {};
     for (int span = 0; span < args.words; span += kSpanWords) {
@@ -83,8 +84,8 @@ __global__ void __launch_bounds__(kThreads) MarkBySigns(const AgreementArgs args
       }
       __syncthreads();
 #pragma unroll
-      for (int pass = 0; pass < kSpanWords / 2 / kWarp; ++pass) {
-        const int at = pass * kWarp + lane;
+      for (int pass = 0; pass < kSpanWords / 2 / kWarpLanes; ++pass) {
+        const int at = pass * kWarpLanes + lane;
         uint4 row[kRows];
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {
@@ -113,7 +114,7 @@ __global__ void __launch_bounds__(kThreads) MarkBySigns(const AgreementArgs args
       }
       const bool reached =
           lane < args.n_tokens && static_cast<float>(args.cols - 2 * mine) >= args.thresholds[lane];
-      const unsigned tokens = __ballot_sync(kWholeWarp, reached);
+      const unsigned tokens = __ballot_sync(kFullWarp, reached);
       if (lane == 0) args.marked[first + r] = static_cast<GpuTokenMask>(tokens);
     }
   }
@@ -142,9 +143,10 @@ absl::Status SignPredictor(const GpuSignPredictorArgs& args, GpuStream stream) {
   const auto tokens = static_cast<int>(args.x.rows);
   const int64_t half_words = 2 * words;
   auto* const packed = reinterpret_cast<uint64_t*>(args.scratch.data());
-  constexpr int kWarps = kThreads / kWarp;
+  constexpr int kWarps = kThreads / kWarpLanes;
   TC_RETURN_IF_ERROR(TC_LAUNCH(
-      PackSigns, dim3(static_cast<unsigned>((half_words + kWarps - 1) / kWarps), static_cast<unsigned>(tokens)),
+      PackSigns,
+      dim3(static_cast<unsigned>((half_words + kWarps - 1) / kWarps), static_cast<unsigned>(tokens)),
       dim3(kThreads), 0, stream, args.x.data, args.x.stride, static_cast<int>(args.x.cols),
       static_cast<int>(half_words), reinterpret_cast<uint32_t*>(packed)));
   const AgreementArgs agreement = {.signs = args.signs.data,
@@ -156,8 +158,8 @@ absl::Status SignPredictor(const GpuSignPredictorArgs& args, GpuStream stream) {
                                    .n_tokens = tokens,
                                    .thresholds = args.thresholds,
                                    .marked = args.marked};
-  const bool vector =
-      words % 2 == 0 && IsAligned(args.signs.data, 16) && (args.signs.rows == 1 || args.signs.stride % 2 == 0);
+  const bool vector = words % 2 == 0 && IsAligned(args.signs.data, 16) &&
+                      (args.signs.rows == 1 || args.signs.stride % 2 == 0);
   const auto launch = [&](void (*kernel)(AgreementArgs)) {
     const int64_t blocks = (args.signs.rows + kWarps * kRows - 1) / (kWarps * kRows);
     return TC_LAUNCH(kernel, dim3(static_cast<unsigned>(std::min(blocks, kMostBlocks))), dim3(kThreads), 0,

@@ -3,10 +3,10 @@
 //
 // Why two: gate and up are sums along a row, down is a sum over neurons. In one kernel every block would hold
 // partial sums of all of d_model and hand them over (132 blocks x 32 KiB for one token of 8192, 8.6 MB both
-// ways, 16 times that for 16), and a token's sum would depend on which neurons its companions had marked, unless
-// blocks owned fixed neurons, and then clusters of active ones would keep few multiprocessors busy. In two,
-// the first shares the marked neurons out evenly, and the second splits columns as well as neurons. What it
-// costs is one launch and n_neurons x (4 to 64 + 2) bytes of hidden values and masks.
+// ways, 16 times that for 16), and a token's sum would depend on which neurons its companions had marked,
+// unless blocks owned fixed neurons, and then clusters of active ones would keep few multiprocessors busy. In
+// two, the first shares the marked neurons out evenly, and the second splits columns as well as neurons. What
+// it costs is one launch and n_neurons x (4 to 64 + 2) bytes of hidden values and masks.
 //
 // Floor: bytes of the rows read over the memory's bandwidth. For d_model 8192, d_ff 32768, F16, ungated, 90 %
 // silent: 107 MB, 22 us at 4.8 TB/s; two launches take about 3 us of a graph.
@@ -29,9 +29,8 @@ struct RowSizes {
 
 absl::Status CheckPart(std::string_view name, const GpuSparseFfnArgs& args, ElementType type, int64_t offset,
                        int64_t& row_bytes) {
-  TC_RETURN_IF_ERROR(CheckWeights(
-      name, {args.data == nullptr ? nullptr : args.data + offset, type, args.n_neurons, args.d_model,
-             args.stride_bytes}));
+  TC_RETURN_IF_ERROR(CheckWeights(name, {args.data == nullptr ? nullptr : args.data + offset, type,
+                                         args.n_neurons, args.d_model, args.stride_bytes}));
   TC_ASSIGN_OR_RETURN(row_bytes, RowBytes(type, args.d_model));
   if (offset < 0 || offset + row_bytes > args.stride_bytes) {
     return InvalidArgument("{}: {} bytes from {} on leave a bundle of {}", name, row_bytes, offset,
@@ -99,11 +98,10 @@ absl::Status LaunchGateAndUp(const GpuSparseFfnArgs& args, const SparseFfnLayout
                              .tiles = static_cast<int>(layout.tiles),
                              .input_bytes = plan.input_bytes};
   // No block's share is longer than its list.
-  const int64_t blocks =
-      std::max<int64_t>(plan.blocks, (args.n_neurons + kMostListed - 1) / kMostListed);
+  const int64_t blocks = std::max<int64_t>(plan.blocks, (args.n_neurons + kMostListed - 1) / kMostListed);
   const auto launch = [&](void (*kernel)(HiddenArgs)) {
     return TC_LAUNCH(kernel, dim3(static_cast<unsigned>(blocks)),
-                     dim3(static_cast<unsigned>(plan.warps * kWarp)), plan.shared_bytes, stream, hidden);
+                     dim3(static_cast<unsigned>(plan.warps * kWarpLanes)), plan.shared_bytes, stream, hidden);
   };
   if (!aligned) return launch(GateAndUp<kGpuMostSparseTokens, false, false>);
   if (plan.input_bytes > 0) return launch(GateAndUp<1, true, true>);
@@ -129,7 +127,7 @@ absl::Status LaunchDown(const GpuSparseFfnArgs& args, const SparseFfnLayout& lay
                          .y = args.y.data,
                          .y_stride = args.y.stride};
   const auto launch = [&](void (*kernel)(DownArgs)) {
-    return TC_LAUNCH(kernel, dim3(static_cast<unsigned>(layout.tiles), kFfnSlices), dim3(kFfnWarps * kWarp),
+    return TC_LAUNCH(kernel, dim3(static_cast<unsigned>(layout.tiles), kFfnSlices), dim3(kFfnWarps * kWarpLanes),
                      kDownSharedBytes, stream, down);
   };
   if (!IsAlignedPart(args, args.down_offset_bytes, sizes.down) || args.d_model % kLaneColumns != 0)

@@ -23,7 +23,7 @@ inline constexpr int kColumnRingBytes = 16 * kColumnSlotBytes<Q8_0Codec>;  // th
 static_assert(F32Codec::kColumnDepth * kColumnSlotBytes<F32Codec> <= kColumnRingBytes);
 static_assert(F16Codec::kColumnDepth * kColumnSlotBytes<F16Codec> <= kColumnRingBytes);
 static_assert(Q4_0Codec::kColumnDepth * kColumnSlotBytes<Q4_0Codec> <= kColumnRingBytes);
-inline constexpr int kListedColumns = 8 * kWarp;  // neurons that a warp lists at a time
+inline constexpr int kListedColumns = 8 * kWarpLanes;  // neurons that a warp lists at a time
 inline constexpr int kDownWarpBytes = kColumnRingBytes + kListedColumns * 6;
 inline constexpr int kDownSharedBytes = kFfnWarps * kDownWarpBytes;
 
@@ -51,7 +51,7 @@ __device__ __forceinline__ void StreamColumns(const DownArgs& args, int count, c
                                               float (&sums)[kTokens][kLaneColumns]) {
   constexpr int kDepth = Codec::kColumnDepth, kSlot = kColumnSlotBytes<Codec>;
   constexpr int kValues = Codec::kStepBytes + 16;  // their place in a slot
-  const int lane = threadIdx.x % kWarp;
+  const int lane = threadIdx.x % kWarpLanes;
   const int64_t begin = int64_t{blockIdx.x} * Codec::kStepBytes;
   const bool inside = blockIdx.x * kFfnTileColumns + lane * kLaneColumns < args.d_model;
   const auto fetch = [&](int j, int place) {
@@ -103,22 +103,22 @@ __device__ __forceinline__ bool FinishesTile(unsigned* finished) {
 }
 
 template <int kTokens, bool kAligned>
-__global__ void __launch_bounds__(kFfnWarps* kWarp) DownSum(const DownArgs args) {
+__global__ void __launch_bounds__(kFfnWarps* kWarpLanes, 1) DownSum(const DownArgs args) {
   TC_DYNAMIC_SHARED(std::byte, shared);
-  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, slice = blockIdx.y;
+  const int lane = threadIdx.x % kWarpLanes, warp = threadIdx.x / kWarpLanes, slice = blockIdx.y;
   std::byte* const ring = shared + warp * kDownWarpBytes;
   auto* const neurons = reinterpret_cast<uint32_t*>(ring + kColumnRingBytes);
   auto* const masks = reinterpret_cast<GpuTokenMask*>(neurons + kListedColumns);
   float sums[kTokens][kLaneColumns] = {};
   const int groups = (args.n_neurons + 7) / 8;
-  for (int first = slice * kFfnWarps + warp; first < groups; first += kFfnStripes * kWarp) {
+  for (int first = slice * kFfnWarps + warp; first < groups; first += kFfnStripes * kWarpLanes) {
     const int group = first + kFfnStripes * lane;
     uint4 marks = {0, 0, 0, 0};
     if (group < groups) marks = reinterpret_cast<const uint4*>(args.live)[group];
     int listed = 0;
 #pragma unroll
     for (int k = 0; k < 8; ++k) {
-      const unsigned mask = MaskAt(marks, k), votes = __ballot_sync(kWholeWarp, mask != 0);
+      const unsigned mask = MaskAt(marks, k), votes = __ballot_sync(kFullWarp, mask != 0);
       if (mask != 0) {
         const int at = listed + __popc(votes & ((1u << lane) - 1));
         neurons[at] = static_cast<uint32_t>(8 * group + k);

@@ -16,7 +16,7 @@ namespace thermocline::TC_GPU_NAMESPACE {
 
 inline constexpr int kMostListed = 1024;  // neurons of a block's share
 // Of shared memory, behind the rings: numbers and masks of the listed, and an order of 32 for each warp.
-inline constexpr int kListBytes = kMostListed * 6 + kMostStreamWarps * kWarp;
+inline constexpr int kListBytes = kMostListed * 6 + kMostStreamWarps * kWarpLanes;
 
 struct HiddenArgs {
   const std::byte* bundles;
@@ -88,7 +88,7 @@ __device__ __forceinline__ int CountMarked(const uint4& masks, unsigned tokens) 
 __device__ __forceinline__ int ListShare(const HiddenArgs& args, unsigned tokens, uint32_t* neurons,
                                          GpuTokenMask* masks) {
   __shared__ int warp_totals[kMostStreamWarps];
-  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const int lane = threadIdx.x % kWarpLanes, warp = threadIdx.x / kWarpLanes;
   const int groups = (args.n_neurons + 7) / 8;
   int mine = 0;
 #pragma unroll 4
@@ -97,15 +97,15 @@ __device__ __forceinline__ int ListShare(const HiddenArgs& args, unsigned tokens
 
   int rank = mine;  // inclusive, within the warp
 #pragma unroll
-  for (int distance = 1; distance < kWarp; distance *= 2) {
-    const int below = __shfl_up_sync(kWholeWarp, rank, distance);
+  for (int distance = 1; distance < kWarpLanes; distance *= 2) {
+    const int below = __shfl_up_sync(kFullWarp, rank, distance);
     if (lane >= distance) rank += below;
   }
-  if (lane == kWarp - 1) warp_totals[warp] = rank;
+  if (lane == kWarpLanes - 1) warp_totals[warp] = rank;
   __syncthreads();
   int total = 0;
   rank -= mine;
-  for (int w = 0; w < static_cast<int>(blockDim.x) / kWarp; ++w) {
+  for (int w = 0; w < static_cast<int>(blockDim.x) / kWarpLanes; ++w) {
     if (w < warp) rank += warp_totals[w];
     total += warp_totals[w];
   }
@@ -156,13 +156,13 @@ __device__ __forceinline__ void ClearOthers(const HiddenArgs& args, unsigned tok
 }
 
 template <int kTokens, bool kAligned, bool kSharedInput>
-__global__ void __launch_bounds__(kMostStreamWarps* kWarp) GateAndUp(const HiddenArgs args) {
+__global__ void __launch_bounds__(kMostStreamWarps* kWarpLanes, 1) GateAndUp(const HiddenArgs args) {
   TC_DYNAMIC_SHARED(std::byte, shared);
-  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
+  const int lane = threadIdx.x % kWarpLanes, warp = threadIdx.x / kWarpLanes, warps = blockDim.x / kWarpLanes;
   std::byte* const ring = shared + args.input_bytes + warp * kRingBytes;
   auto* const neurons = reinterpret_cast<uint32_t*>(shared + args.input_bytes + warps * kRingBytes);
   auto* const masks = reinterpret_cast<GpuTokenMask*>(neurons + kMostListed);
-  auto* const order = reinterpret_cast<uint8_t*>(masks + kMostListed) + warp * kWarp;
+  auto* const order = reinterpret_cast<uint8_t*>(masks + kMostListed) + warp * kWarpLanes;
   const unsigned every_token = (1u << args.n_tokens) - 1;
 
   if constexpr (kSharedInput) SharedInput::Fill(args.x, args.d_model, reinterpret_cast<float4*>(shared));
@@ -175,9 +175,9 @@ __global__ void __launch_bounds__(kMostStreamWarps* kWarp) GateAndUp(const Hidde
 
   const int share = listed > warp ? (listed - warp - 1) / warps + 1 : 0;  // of this warp
   int down_rows = 0;
-  for (int base = 0; base < share; base += kWarp) {
+  for (int base = 0; base < share; base += kWarpLanes) {
     // Lane j keeps what is known of the j-th neuron.
-    const int count = share - base < kWarp ? share - base : kWarp;
+    const int count = share - base < kWarpLanes ? share - base : kWarpLanes;
     const int place = warp + (base + lane) * warps;
     const uint32_t neuron = lane < count ? neurons[place] : 0;
     const unsigned mask = lane < count ? masks[place] : 0;
@@ -192,14 +192,14 @@ __global__ void __launch_bounds__(kMostStreamWarps* kWarp) GateAndUp(const Hidde
       const int64_t row_bytes = gate ? args.gate_row_bytes : args.up_row_bytes;
       const std::byte* const first = args.bundles + (gate ? 0 : args.up_offset_bytes);
       const auto row_of = [&](int j) {
-        return first + __shfl_sync(kWholeWarp, neuron, order[j]) * args.stride_bytes;
+        return first + __shfl_sync(kFullWarp, neuron, order[j]) * args.stride_bytes;
       };
-      const auto needed_of = [&](int j) { return __shfl_sync(kWholeWarp, gate ? mask : live, order[j]); };
+      const auto needed_of = [&](int j) { return __shfl_sync(kFullWarp, gate ? mask : live, order[j]); };
       const auto emit = [&](int j, float product) {
         const int entry = order[j];
         float* const values =
-            args.hidden + static_cast<int64_t>(__shfl_sync(kWholeWarp, neuron, entry)) * args.hidden_stride;
-        const bool needs = (__shfl_sync(kWholeWarp, gate ? mask : live, entry) >> lane & 1) != 0;
+            args.hidden + static_cast<int64_t>(__shfl_sync(kFullWarp, neuron, entry)) * args.hidden_stride;
+        const bool needs = (__shfl_sync(kFullWarp, gate ? mask : live, entry) >> lane & 1) != 0;
         float value = 0.0f;
         if (needs) {
           if (gate) {
@@ -208,7 +208,7 @@ __global__ void __launch_bounds__(kMostStreamWarps* kWarp) GateAndUp(const Hidde
             value = active * product;
           }
         }
-        const unsigned nonzero = __ballot_sync(kWholeWarp, value != 0.0f);  // NaN is not zero
+        const unsigned nonzero = __ballot_sync(kFullWarp, value != 0.0f);  // NaN is not zero
         if (lane < args.hidden_stride) values[lane] = value;
         if (lane == entry) {
           if (gate) fired = nonzero;
@@ -229,7 +229,7 @@ __global__ void __launch_bounds__(kMostStreamWarps* kWarp) GateAndUp(const Hidde
       };
       WithCodec(type, stream);
       if (gate && args.gated) {  // the up rows are those of what is live
-        const unsigned selected = __ballot_sync(kWholeWarp, live != 0);
+        const unsigned selected = __ballot_sync(kFullWarp, live != 0);
         if (live != 0) order[__popc(selected & ((1u << lane) - 1))] = static_cast<uint8_t>(lane);
         rows = __popc(selected);
         __syncwarp();
@@ -239,7 +239,7 @@ __global__ void __launch_bounds__(kMostStreamWarps* kWarp) GateAndUp(const Hidde
       args.live[neuron] = static_cast<GpuTokenMask>(live);
       if (args.fired != nullptr) args.fired[neuron] = static_cast<GpuTokenMask>(fired);
     }
-    down_rows += __popc(__ballot_sync(kWholeWarp, live != 0));
+    down_rows += __popc(__ballot_sync(kFullWarp, live != 0));
   }
   if (lane == 0 && args.counts != nullptr && down_rows > 0)
     atomicAdd(&args.counts[1], static_cast<unsigned long long>(down_rows));

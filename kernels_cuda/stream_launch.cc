@@ -28,8 +28,8 @@ absl::StatusOr<StreamLaunch> PlanStreams(GpuStream stream, int64_t cols, bool on
   const int64_t input_bytes = (cols + 255) / 256 * 256 * static_cast<int64_t>(sizeof(float));
   if (one_aligned_token && input_bytes + kLeastWarps * ring_bytes <= room)
     plan.input_bytes = static_cast<int>(input_bytes);
-  plan.warps = static_cast<int>(
-      std::clamp<int64_t>((room - plan.input_bytes) / ring_bytes, 1, kMostStreamWarps));
+  plan.warps =
+      static_cast<int>(std::clamp<int64_t>((room - plan.input_bytes) / ring_bytes, 1, kMostStreamWarps));
   plan.shared_bytes = static_cast<size_t>(plan.input_bytes + plan.warps * ring_bytes + other_bytes);
   return plan;
 }

@@ -13,9 +13,9 @@ inline constexpr int64_t kMostStreamColumns = int64_t{1} << 24;
 // One block a multiprocessor.
 struct StreamLaunch {
   int blocks = 0;
-  int warps = 0;               // of a block
-  int input_bytes = 0;         // of shared memory, for one token's input; 0: it stays in device memory
-  size_t shared_bytes = 0;     // of a block: the input, the warps' rings, then `other_bytes`
+  int warps = 0;            // of a block
+  int input_bytes = 0;      // of shared memory, for one token's input; 0: it stays in device memory
+  size_t shared_bytes = 0;  // of a block: the input, the warps' rings, then `other_bytes`
 };
 
 // For rows of `cols` columns; `one_aligned_token`: its input may lie in shared memory. Every warp takes

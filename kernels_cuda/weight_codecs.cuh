@@ -9,6 +9,8 @@
 // 2^23 (a byte there is an integer from 2^23 on), since conversion instructions run at an eighth of the rate.
 #pragma once
 
+#include <cuda_fp16.h>
+
 #include "core/element_type.h"
 #include "kernels_cuda/backend.h"
 
@@ -143,9 +145,9 @@ struct Q4_0Codec {
   }
 };
 
-// Calls body(codec) of a type of the GPU; what the launcher has checked.
+// Calls body(codec) of one of the types of the GPU, as the launcher has checked.
 template <class Body>
-__device__ __host__ __forceinline__ void WithCodec(ElementType type, const Body& body) {
+__device__ __forceinline__ void WithCodec(ElementType type, const Body& body) {
   switch (type) {
     case ElementType::kF32:
       return body(F32Codec());
