@@ -11,6 +11,8 @@
 // in 128 parts of that as partial results. It does 4 * (p + 1) * n_heads * d_head operations: 0.5 a byte and
 // query head of the group, at most 4, below the 14 at which the plain F32 of a device of compute capability
 // 9.0 would bind.
+#include <algorithm>
+
 #include "kernels_cuda/attention_splits.h"
 #include "kernels_cuda/backend.h"
 #include "kernels_cuda/device_support.cuh"
@@ -147,7 +149,8 @@ __device__ __forceinline__ void AddSubsets(int subset, int column, float4* share
   }
 }
 
-// kHeads query heads of d_head <= 32 * kChunks. Grid: (splits, n_kv_heads * groups, tokens of the launch).
+// kHeads query heads of d_head <= 32 * kChunks. Grid: (tokens of the launch, n_kv_heads * groups, splits), so
+// that tokens of one sequence read a split at about the same time, from the L2 cache after the first.
 template <int kHeads, int kChunks, bool kVector>
 __global__ void __launch_bounds__(kSplitThreads) AttendSplit(AttentionLaunch launch) {
   constexpr int kColumns = kLanesPerKey * kChunks;  // of four floats
@@ -160,8 +163,8 @@ __global__ void __launch_bounds__(kSplitThreads) AttendSplit(AttentionLaunch lau
 
   const GpuAttentionArgs& args = launch.args;
   const GpuKvPages& cache = args.cache;
-  const int64_t token = launch.first_token + blockIdx.z;
-  const int64_t first_position = static_cast<int64_t>(blockIdx.x) * kSplit;
+  const int64_t token = launch.first_token + blockIdx.x;
+  const int64_t first_position = static_cast<int64_t>(blockIdx.z) * kSplit;
   const int64_t left = args.step.positions[token] + int64_t{1} - first_position;
   if (left <= 0) return;
   const int count = left < kSplit ? static_cast<int>(left) : kSplit;
@@ -205,12 +208,12 @@ __global__ void __launch_bounds__(kSplitThreads) AttendSplit(AttentionLaunch lau
 #pragma unroll
     for (int i = 0; i < kHeads; ++i) {
       if (i >= heads) break;
-      const int64_t partial = PartialOf(launch, blockIdx.z, first_head + i, blockIdx.x, gridDim.x);
+      const int64_t partial = PartialOf(launch, blockIdx.x, first_head + i, blockIdx.z, gridDim.z);
       Store4<true>(weighed[i], 4 * column, width, launch.partials + partial * width);
     }
   }
   if (static_cast<int>(threadIdx.x) < heads) {
-    const int64_t partial = PartialOf(launch, blockIdx.z, first_head + threadIdx.x, blockIdx.x, gridDim.x);
+    const int64_t partial = PartialOf(launch, blockIdx.x, first_head + threadIdx.x, blockIdx.z, gridDim.z);
     launch.maxima[partial] = maxima[threadIdx.x];
     launch.sums[partial] = sums[threadIdx.x];
   }
@@ -304,10 +307,9 @@ absl::Status CheckAttention(const GpuAttentionArgs& args) {
                            args.n_heads, cache.n_kv_heads, kMostGpuTokens);
   }
   TC_RETURN_IF_ERROR(CheckStep("attention", args.step));
-  const int64_t most = args.step.pages.cols * cache.page_tokens;
+  const int64_t most = std::min(args.step.pages.cols * cache.page_tokens, kMostGpuTokens * kAttentionSplit);
   if (args.most_positions < 1 || args.most_positions > most) {
-    return InvalidArgument("attention: {} positions, allowed are 1 to {}, which the pages hold",
-                           args.most_positions, most);
+    return InvalidArgument("attention: {} positions, allowed are 1 to {}", args.most_positions, most);
   }
   const int64_t width = args.n_heads * cache.d_head;
   TC_RETURN_IF_ERROR(CheckView("attention: queries", args.queries, args.step.n_tokens, width));
@@ -338,8 +340,8 @@ absl::Status Attention(const GpuAttentionArgs& args, GpuStream stream) {
   for (int64_t t = 0; t < n_tokens; t += at_once) {
     launch.first_token = t;
     const auto tokens = static_cast<unsigned>(std::min(at_once, n_tokens - t));
-    const dim3 grid(static_cast<unsigned>(splits),
-                    static_cast<unsigned>(args.cache.n_kv_heads * launch.groups), tokens);
+    const dim3 grid(tokens, static_cast<unsigned>(args.cache.n_kv_heads * launch.groups),
+                    static_cast<unsigned>(splits));
     TC_RETURN_IF_ERROR(Launch("AttendSplit", choice.kernel, grid, kSplitThreads, 0, stream, launch));
     TC_RETURN_IF_ERROR(TC_LAUNCH(MergeSplits, dim3(static_cast<unsigned>(args.n_heads), tokens),
                                  kMergeThreads, 0, stream, launch, splits, columns));

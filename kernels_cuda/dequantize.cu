@@ -3,6 +3,8 @@
 //
 // A thread expands four elements at a time and stores them as one float4 where the target allows it. Floor:
 // the weights' bytes, read once, and 4 bytes an element written, which outweigh them.
+#include <cuda_fp16.h>
+
 #include <cmath>
 
 #include "kernels_cuda/backend.h"

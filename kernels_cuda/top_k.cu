@@ -7,6 +7,8 @@
 //
 // Floor: 4 bytes a logit, read once: 1.2 MB of 300,000, which 74 blocks read with four 16-byte loads a
 // thread. Each further place costs a block one barrier.
+#include <cmath>
+
 #include "kernels_cuda/backend.h"
 #include "kernels_cuda/device_support.cuh"
 #include "kernels_cuda/launch_checks.h"

@@ -138,7 +138,6 @@ class GpuAttentionTest : public GpuTest {
     }
     Step step;
     step.positions = Upload(positions).data;
-    float* const output = Output<float>(n * (shape.width() + 3));
     const int64_t scratch = GpuAttentionScratch(n, shape.n_heads, shape.d_head, most_positions);
     step.args = {.queries = Upload(queries.view()).view(),
                  .output = Poisoned<float>(n, shape.width(), 3).view(),
@@ -152,7 +151,7 @@ class GpuAttentionTest : public GpuTest {
                  .n_heads = shape.n_heads,
                  .most_positions = most_positions,
                  .scale = scale,
-                 .scratch = {PoisonedArray<float>(scratch).data, static_cast<size_t>(scratch)}};
+                 .scratch = PoisonedArray<float>(scratch).span()};
     return step;
   }
 
