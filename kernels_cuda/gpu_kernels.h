@@ -157,7 +157,7 @@ struct GpuKernels {
                            float beta, MatrixView<float> c, GpuStream stream);
 };
 
-// Floats of scratch.
+// Floats of scratch, of arguments of 1 and above.
 int64_t GpuAttentionScratch(int64_t n_tokens, int64_t n_heads, int64_t d_head, int64_t most_positions);
 int64_t GpuTopKScratch(int64_t rows, int64_t cols, int64_t k);
 int64_t GpuSparseFfnScratch(int64_t n_tokens, int64_t n_neurons, int64_t d_model);

@@ -318,6 +318,20 @@ TEST_P(GpuAttentionTest, CapturedStepRunsAgainAtLaterPositions) {
   }
 }
 
+TEST_P(GpuAttentionTest, FailedLaunchesAreTheStatus) {
+  if (!emulated()) GTEST_SKIP() << "faults are planned on the emulated device only";
+  const Shape shape{2, 1, 16};
+  const Cache cache(shape, 16, 1, 20);
+  const FloatMatrix queries = Queries(cache, 1);
+  const Step step = Prepare(cache, {{0, 19}}, queries, 1.0f, 20);
+  for (const int64_t launch : {1, 2}) {  // of the splits, of their merge
+    faults()->FailCall("cudaLaunchKernel", launch, EmulatedError::kInvalidValue);
+    const absl::Status status = gpu().kernels().attention(step.args, stream());
+    EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
+    ExpectRefusal(status, {launch == 1 ? "AttendSplit" : "MergeSplits"});
+  }
+}
+
 TEST_P(GpuAttentionTest, RefusesWhatItCannotCompute) {
   const Shape shape{4, 2, 32};
   const Cache cache(shape, 16, 1, 20);
