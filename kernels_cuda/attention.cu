@@ -13,6 +13,7 @@
 // 9.0 would bind. A thread has eight 16-byte loads in flight, so the four blocks or more of a multiprocessor
 // have 64 KiB, beyond the 40 KiB that the latency of an H200's memory asks for.
 #include <algorithm>
+#include <cmath>
 
 #include "kernels_cuda/attention_splits.h"
 #include "kernels_cuda/backend.h"
@@ -103,8 +104,7 @@ __device__ __forceinline__ void Exponentials(int count, float* scores, float* ma
     float* low = scores + lane * kHeads + i;
     float* high = low + kWarpLanes * kHeads;
     const bool has_low = lane < count, has_high = lane + kWarpLanes < count;
-    float maximum = scores[i];
-    if (has_low) maximum = fmaxf(maximum, *low);
+    float maximum = has_low ? *low : -INFINITY;
     if (has_high) maximum = fmaxf(maximum, *high);
     maximum = WarpMax(maximum);
     const float low_weight = has_low ? expf(*low - maximum) : 0.0f;
