@@ -632,6 +632,11 @@ cudaError_t LaunchEmulated(const cudaLaunchConfig_t& config, const void* kernel,
   }));
 }
 
+cudaError_t CallEmulated(const char* name) {
+  const Call call(name);
+  return call.Answer();
+}
+
 cudaError_t EnqueueEmulated(const char* name, cudaStream_t stream, std::function<void()> work) {
   const Call call(name, stream);
   if (!call.ok()) return call.Answer();

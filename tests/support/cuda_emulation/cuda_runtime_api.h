@@ -145,6 +145,8 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
                         [kernel, ... copies = Parameters(arguments)] { kernel(copies...); });
 }
 
+// A call that does nothing but fail where that is planned: for the emulated libraries.
+cudaError_t CallEmulated(const char* name);
 // Puts other work on a stream: for the emulated libraries. `name` is the call that faults are planned for.
 cudaError_t EnqueueEmulated(const char* name, cudaStream_t stream, std::function<void()> work);
 
