@@ -77,6 +77,7 @@ struct CUgraphExec_st {
 namespace {
 
 constexpr size_t kAlignment = 256;
+constexpr int kMultiprocessors = 3;
 constexpr auto kGuard = std::byte{0xA5};
 #if defined(__SANITIZE_ADDRESS__)
 constexpr size_t kGuardBytes = 0;  // the block of the heap ends where the allocation ends
@@ -574,6 +575,21 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
   Device& device = call.device();
   const uint32_t seed = device.options.seed + ++device.launches;
   return call.Answer(Enqueue(*stream, [&device, exec, seed] { RunGraph(device, exec->nodes, seed); }));
+}
+
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
+  const Call call("cudaDeviceGetAttribute");
+  if (!call.ok()) return call.Answer();
+  if (static_cast<size_t>(device) >= Devices().size()) return call.Answer(cudaErrorInvalidDevice);
+  switch (attribute) {
+    case cudaDevAttrMultiProcessorCount:
+      *value = kMultiprocessors;
+      return cudaSuccess;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = static_cast<int>(Devices()[static_cast<size_t>(device)]->MostDynamicShared());
+      return cudaSuccess;
+  }
+  return call.Answer(cudaErrorInvalidValue);
 }
 
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int value) {
