@@ -148,8 +148,8 @@ struct GpuKernels {
   // <= 64. scratch: at least GpuTopKScratch floats.
   absl::Status (*top_k)(MatrixView<const float> logits, MatrixView<int32_t> ids, MatrixView<float> values,
                         std::span<float> scratch, GpuStream stream);
-  // c = alpha * x * transpose(w) + beta * c through cuBLAS, plain F32. x: (n_tokens, cols), w: (rows, cols),
-  // c: (n_tokens, rows).
+  // c = alpha * x * transpose(w) + beta * c through cuBLAS, plain F32; the order of its sums may change with
+  // n_tokens. x: (n_tokens, cols), w: (rows, cols), c: (n_tokens, rows).
   absl::Status (*sgemm_nt)(Gpu& gpu, float alpha, MatrixView<const float> x, MatrixView<const float> w,
                            float beta, MatrixView<float> c, GpuStream stream);
   // c = alpha * h * w + beta * c. h: (n_tokens, rows), w: (rows, cols), c: (n_tokens, cols).
