@@ -206,13 +206,20 @@ absl::Status GpuDevice::LoadNeurons(int64_t layer, const BundleView& bundles, st
 absl::Status GpuDevice::LoadPredictor(int64_t layer, const LayerPredictor& predictor,
                                       std::span<const std::vector<uint32_t>> tables, const WeightView& gate) {
   const std::string what = fmt::format("layer {}'s predictor", layer);
-  const std::vector<uint32_t> order = NeuronOrder(tables, config_.d_ff);
+  // The device's own table comes first: kernels read its masks at an aligned address.
+  const auto own = static_cast<size_t>(options_.table);
+  std::vector<std::vector<uint32_t>> own_first = {tables[own]};
+  for (size_t t = 0; t < tables.size(); ++t)
+    if (t != own) own_first.push_back(tables[t]);
+  const std::vector<uint32_t> order = NeuronOrder(own_first, config_.d_ff);
   Predictor held{.kind = predictor.kind,
                  .balanced_threshold = static_cast<float>(predictor.balanced_threshold),
-                 .fast_threshold = static_cast<float>(predictor.fast_threshold),
-                 .table_begins = {0}};
-  for (const std::vector<uint32_t>& table : tables)
-    held.table_begins.push_back(held.table_begins.back() + std::ssize(table));
+                 .fast_threshold = static_cast<float>(predictor.fast_threshold)};
+  int64_t begin = std::ssize(tables[own]);
+  for (size_t t = 0; t < tables.size(); ++t) {
+    held.masks.push_back({t == own ? 0 : begin, std::ssize(tables[t])});
+    if (t != own) begin += std::ssize(tables[t]);
+  }
   if (predictor.kind == PredictorKind::kMlp) {
     TC_ASSIGN_OR_RETURN(held.w1, HoldMatrix(what, predictor.w1.view()));
     TC_ASSIGN_OR_RETURN(held.b1, HoldArray(what, predictor.b1));

@@ -86,7 +86,10 @@ class GpuDevice final : public Device {
     const float* b2 = nullptr;
     MatrixView<const uint64_t> signs;
     float balanced_threshold = 0, fast_threshold = 0;
-    std::vector<int64_t> table_begins;  // (tables + 1), where each table's masks lie
+    struct Masks {
+      int64_t begin = 0, count = 0;
+    };
+    std::vector<Masks> masks;  // (tables), where each table's lie; the device's own at 0
   };
   struct Layer {
     std::optional<AttentionWeights> attention;

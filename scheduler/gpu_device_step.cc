@@ -162,8 +162,8 @@ void GpuDevice::DeliverMarks() {
   const Predictor& predictor = *layers_[static_cast<size_t>(predicted_layer_)].predictor;
   for (size_t table = 0; table < marks_wanted_.size(); ++table) {
     MarkedNeurons& marked = marks_wanted_[table];
-    const GpuTokenMask* const mine = masks + predictor.table_begins[table];
-    const int64_t n = predictor.table_begins[table + 1] - predictor.table_begins[table];
+    const auto [begin, n] = predictor.masks[table];
+    const GpuTokenMask* const mine = masks + begin;
     marked.count = 0;
     constexpr int64_t kAtOnce = sizeof(uint64_t) / sizeof(GpuTokenMask);
     for (int64_t i = 0; i < n;) {
@@ -303,9 +303,7 @@ absl::Status GpuDevice::CountMarkedActive(int64_t layer, const MarkedNeurons& ma
   }
   // Predicted here: the masks are on their way to the host, where others need them too.
   TC_RETURN_IF_ERROR(gpu_->Synchronize(delivered_.get()));
-  const Predictor& predictor = *layers_[static_cast<size_t>(layer)].predictor;
-  const auto* const mine = reinterpret_cast<const GpuTokenMask*>(marks_staging_.get().data) +
-                           predictor.table_begins[static_cast<size_t>(options_.table)];
+  const auto* const mine = reinterpret_cast<const GpuTokenMask*>(marks_staging_.get().data);
   for (int64_t i = 0; i < n; ++i) work_.marked_active += (mine[i] & fired[i]) != 0 ? 1 : 0;
   return absl::OkStatus();
 }
@@ -455,16 +453,9 @@ absl::Status GpuDevice::EnqueuePredict(int64_t layer) {
 }
 
 absl::Status GpuDevice::EnqueueNeurons(int64_t layer) {
-  const Layer& held = layers_[static_cast<size_t>(layer)];
-  const BundleView& neurons = held.neurons;
+  const BundleView& neurons = layers_[static_cast<size_t>(layer)].neurons;
   const bool dense = step_.mode == NeuronMode::kDense;
   if (dense && step_.n_tokens > kMostSparseTokens) return EnqueueDense(neurons);
-  const GpuTokenMask* marked = nullptr;
-  if (step_.mode == NeuronMode::kPredicted) {
-    // Masks that came from elsewhere are this table's alone.
-    const bool here = predicted_layer_ == layer;
-    marked = scratch_.marks + (here ? held.predictor->table_begins[static_cast<size_t>(options_.table)] : 0);
-  }
   return gpu_->kernels().sparse_ffn(
       {.data = neurons.data,
        .n_neurons = neurons.n_neurons,
@@ -480,7 +471,8 @@ absl::Status GpuDevice::EnqueueNeurons(int64_t layer) {
        .read_silent = dense && step_.n_tokens == 1,
        .activation = ActivationOf(config_),
        .x = Rows(scratch_.input, config_.d_model),
-       .marked = marked,
+       // The device's own come first, whoever predicted.
+       .marked = step_.mode == NeuronMode::kPredicted ? scratch_.marks : nullptr,
        .y = Rows(scratch_.update, config_.d_model),
        .fired = scratch_.fired,
        .counts = dense ? nullptr : scratch_.counts + 2 * layer,

@@ -262,6 +262,15 @@ TEST_F(RuntimeEmulationTest, WritesPastAnAllocationAreFound) {
 #endif
 }
 
+TEST_F(RuntimeEmulationTest, TheHostMayNotFollowADevicesAddress) {
+#if defined(__SANITIZE_ADDRESS__)
+  const volatile int* const value = Zero();
+  EXPECT_DEATH(*value, "use-after-poison");
+#else
+  GTEST_SKIP() << "only AddressSanitizer sees it";
+#endif
+}
+
 TEST_F(RuntimeEmulationTest, APlannedCallFailsAndNoOther) {
   int* const value = Zero();
   faults().FailCall("cudaLaunchKernel", 2, EmulatedError::kUnknown);

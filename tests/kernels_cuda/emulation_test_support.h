@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "tests/support/cuda_emulation/cuda_runtime.h"
-#include "tests/support/cuda_emulation_device.h"
 #include "tests/support/emulated_gpu.h"
 
 namespace thermocline {

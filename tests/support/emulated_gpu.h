@@ -66,4 +66,11 @@ struct EmulatedGpuOptions {
 // A new device. The errors are OpenGpu's.
 absl::StatusOr<std::unique_ptr<Gpu>> OpenEmulatedGpu(const EmulatedGpuOptions& options);
 
+namespace cuda_emulation {
+
+// A new device without a Gpu; its ordinal. For tests of the emulation.
+int AddEmulatedDevice(const EmulatedGpuOptions& options);
+
+}  // namespace cuda_emulation
+
 }  // namespace thermocline

@@ -1,8 +1,9 @@
-// The part of the CUDA runtime that the backend calls, emulated (tests/support/cuda_emulation_runtime.cc).
+// The part of the CUDA runtime that the backend calls, emulated (tests/support/cuda_emulation_*.cc).
 // SPDX-License-Identifier: Apache-2.0
 //
 // Work on a stream runs as late as it may: when the host waits for it, directly or through an event. So what
-// misses a wait reads old memory. Each OpenEmulatedGpu makes a device; cudaSetDevice chooses among them.
+// misses a wait reads old memory. Device memory is the host's, but with AddressSanitizer only kernels and copies
+// may follow its addresses. Each OpenEmulatedGpu makes a device; cudaSetDevice chooses among them.
 #pragma once
 
 #include <cstddef>
