@@ -55,10 +55,12 @@ struct GpuKvPages {
 struct GpuAttentionArgs {
   MatrixView<const float> queries;  // (n_tokens, n_heads * d_head), already rotated
   MatrixView<float> output;         // (n_tokens, n_heads * d_head)
-  GpuKvPages cache;                 // holds the step's own tokens already
+  GpuKvPages cache;                 // holds the step's own tokens already; d_head <= 256
   GpuStepView step;
   int64_t n_heads = 0;
-  int64_t most_positions = 0;  // of any token of the step, so far as the host knows: sizes the launch
+  // Above every position of the step: sizes the launch, and changes no result. A captured step can be
+  // launched again for positions below it.
+  int64_t most_positions = 0;
   float scale = 1.0f;
   std::span<float> scratch;  // at least GpuAttentionScratch floats
 };
@@ -123,7 +125,8 @@ struct GpuKernels {
                            const GpuKvPages& cache, const GpuStepView& step, GpuStream stream);
   // Causal grouped-query attention over pages, split along the context.
   absl::Status (*attention)(const GpuAttentionArgs& args, GpuStream stream);
-  // out(t) = row tokens[t] of the embedding as F32. tokens: (out.rows), of the device.
+  // out(t) = row tokens[t] of the embedding as F32, NaN where it has no such row. tokens: (out.rows), of the
+  // device.
   absl::Status (*embed)(const WeightView& embedding, const int32_t* tokens, MatrixView<float> out,
                         GpuStream stream);
   // y(t, r) = sum_c w(r, c) * x(t, c), one pass over w for up to 16 tokens.
@@ -141,11 +144,12 @@ struct GpuKernels {
   // x += y.
   absl::Status (*add)(MatrixView<const float> y, MatrixView<float> x, GpuStream stream);
   // The k likeliest of each row, likeliest first, ties to the lower id; NaN is never among them, places that
-  // nothing takes have id -1. ids, values: (rows, k), 1 <= k <= 64.
+  // nothing takes have id -1 and value -infinity. logits: up to 2^20 columns. ids, values: (rows, k), 1 <= k
+  // <= 64. scratch: at least GpuTopKScratch floats.
   absl::Status (*top_k)(MatrixView<const float> logits, MatrixView<int32_t> ids, MatrixView<float> values,
-                        GpuStream stream);
-  // c = alpha * x * transpose(w) + beta * c through cuBLAS, plain F32. x: (n_tokens, cols), w: (rows, cols),
-  // c: (n_tokens, rows).
+                        std::span<float> scratch, GpuStream stream);
+  // c = alpha * x * transpose(w) + beta * c through cuBLAS, plain F32; the order of its sums may change with
+  // n_tokens. x: (n_tokens, cols), w: (rows, cols), c: (n_tokens, rows).
   absl::Status (*sgemm_nt)(Gpu& gpu, float alpha, MatrixView<const float> x, MatrixView<const float> w,
                            float beta, MatrixView<float> c, GpuStream stream);
   // c = alpha * h * w + beta * c. h: (n_tokens, rows), w: (rows, cols), c: (n_tokens, cols).
@@ -153,8 +157,9 @@ struct GpuKernels {
                            float beta, MatrixView<float> c, GpuStream stream);
 };
 
-// Floats of scratch.
+// Floats of scratch, of arguments of 1 and above.
 int64_t GpuAttentionScratch(int64_t n_tokens, int64_t n_heads, int64_t d_head, int64_t most_positions);
+int64_t GpuTopKScratch(int64_t rows, int64_t cols, int64_t k);
 int64_t GpuSparseFfnScratch(int64_t n_tokens, int64_t n_neurons, int64_t d_model);
 
 }  // namespace thermocline

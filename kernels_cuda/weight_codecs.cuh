@@ -1,0 +1,165 @@
+// Codecs: how the kernels read rows of weights of each type, from copies of their blocks in shared memory.
+// SPDX-License-Identifier: Apache-2.0
+//
+// Rows are worked on in steps of 256 columns, eight to a lane: 1024, 512, 272 or 144 bytes, all multiples of
+// 16 although blocks of Q8_0 (34 bytes) and Q4_0 (18) are not. So the copy from device memory is made of
+// 16-byte pieces whatever the type, full transactions, and it is shared memory that is read at odd places.
+//
+// A codec's value is scale * w[i]; plain floats have no scale. Quants become floats through the mantissa of
+// 2^23 (a byte there is an integer from 2^23 on), since conversion instructions run at an eighth of the rate.
+#pragma once
+
+#include <cuda_fp16.h>
+
+#include "core/element_type.h"
+#include "kernels_cuda/backend.h"
+
+namespace thermocline::TC_GPU_NAMESPACE {
+
+inline constexpr int kLaneColumns = 8;
+inline constexpr int kStepColumns = 256;
+
+// Bits [shift, shift + 32) of high:low; shift < 32.
+__device__ __forceinline__ uint32_t ShiftPair(uint32_t low, uint32_t high, uint32_t shift) {
+#ifdef __CUDA_ARCH__
+  return __funnelshift_r(low, high, shift);
+#else
+  return static_cast<uint32_t>((static_cast<uint64_t>(high) << 32 | low) >> shift);
+#endif
+}
+
+// 2^23 + byte k.
+template <int k>
+__device__ __forceinline__ float ByteInMantissa(uint32_t word) {
+#ifdef __CUDA_ARCH__
+  return __uint_as_float(__byte_perm(word, 0x4B000000u, 0x7440 + k));
+#else
+  return __uint_as_float(0x4B000000u | (word >> (8 * k) & 0xFFu));
+#endif
+}
+
+// w[0..8) = the bytes of two words - bias.
+__device__ __forceinline__ void ExpandBytes(uint32_t first, uint32_t second, float bias,
+                                            float (&w)[kLaneColumns]) {
+  const float offset = 8388608.0f + bias;
+  w[0] = ByteInMantissa<0>(first) - offset;
+  w[1] = ByteInMantissa<1>(first) - offset;
+  w[2] = ByteInMantissa<2>(first) - offset;
+  w[3] = ByteInMantissa<3>(first) - offset;
+  w[4] = ByteInMantissa<0>(second) - offset;
+  w[5] = ByteInMantissa<1>(second) - offset;
+  w[6] = ByteInMantissa<2>(second) - offset;
+  w[7] = ByteInMantissa<3>(second) - offset;
+}
+
+__device__ __forceinline__ float HalfAt(const std::byte* address) {
+  return __half2float(__ushort_as_half(*reinterpret_cast<const uint16_t*>(address)));
+}
+
+struct F32Codec {
+  static constexpr int kStepBytes = 1024;
+  static constexpr int kSegmentSteps = 1;  // of what is copied at a time: about 1 KiB of a row
+  static constexpr int kColumnDepth = 4;   // rows that a warp of the down product has in flight, and one
+  static constexpr bool kScaled = false;
+  // The lane's columns of a step; the scale of those that have one.
+  static __device__ __forceinline__ float Decode(const std::byte* step, int lane, float (&w)[kLaneColumns]) {
+    const auto* source = reinterpret_cast<const float4*>(step) + 2 * lane;
+    const float4 first = source[0], second = source[1];
+    w[0] = first.x, w[1] = first.y, w[2] = first.z, w[3] = first.w;
+    w[4] = second.x, w[5] = second.y, w[6] = second.z, w[7] = second.w;
+    return 1.0f;
+  }
+};
+
+struct F16Codec {
+  static constexpr int kStepBytes = 512;
+  static constexpr int kSegmentSteps = 2;
+  static constexpr int kColumnDepth = 8;
+  static constexpr bool kScaled = false;
+  static __device__ __forceinline__ float Decode(const std::byte* step, int lane, float (&w)[kLaneColumns]) {
+    const uint4 words = reinterpret_cast<const uint4*>(step)[lane];
+    Expand(words.x, w[0], w[1]);
+    Expand(words.y, w[2], w[3]);
+    Expand(words.z, w[4], w[5]);
+    Expand(words.w, w[6], w[7]);
+    return 1.0f;
+  }
+
+ private:
+  static __device__ __forceinline__ void Expand(uint32_t word, float& low, float& high) {
+    low = __half2float(__ushort_as_half(static_cast<uint16_t>(word)));
+    high = __half2float(__ushort_as_half(static_cast<uint16_t>(word >> 16)));
+  }
+};
+
+struct BF16Codec {
+  static constexpr int kStepBytes = 512;
+  static constexpr int kSegmentSteps = 2;
+  static constexpr int kColumnDepth = 8;
+  static constexpr bool kScaled = false;
+  static __device__ __forceinline__ float Decode(const std::byte* step, int lane, float (&w)[kLaneColumns]) {
+    const uint4 words = reinterpret_cast<const uint4*>(step)[lane];
+    Expand(words.x, w[0], w[1]);
+    Expand(words.y, w[2], w[3]);
+    Expand(words.z, w[4], w[5]);
+    Expand(words.w, w[6], w[7]);
+    return 1.0f;
+  }
+
+ private:
+  static __device__ __forceinline__ void Expand(uint32_t word, float& low, float& high) {
+    low = __uint_as_float(word << 16);
+    high = __uint_as_float(word & 0xFFFF0000u);
+  }
+};
+
+// Blocks of 32 columns: an F16 scale, then quants. Quants of even blocks start between words.
+struct Q8_0Codec {
+  static constexpr int kStepBytes = 272;
+  static constexpr int kSegmentSteps = 4;
+  static constexpr int kColumnDepth = 16;
+  static constexpr bool kScaled = true;
+  static __device__ __forceinline__ float Decode(const std::byte* step, int lane, float (&w)[kLaneColumns]) {
+    const int block = lane / 4 * 34, quants = block + 2 + lane % 4 * 8;
+    const auto* words = reinterpret_cast<const uint32_t*>(step) + quants / 4;
+    const uint32_t shift = quants % 4 * 8, middle = words[1];
+    ExpandBytes(ShiftPair(words[0], middle, shift) ^ 0x80808080u,
+                ShiftPair(middle, words[2], shift) ^ 0x80808080u, 128.0f, w);
+    return HalfAt(step + block);
+  }
+};
+
+// Byte j of the quants holds column j (low nibble) and column j + 16 (high).
+struct Q4_0Codec {
+  static constexpr int kStepBytes = 144;
+  static constexpr int kSegmentSteps = 8;
+  static constexpr int kColumnDepth = 16;
+  static constexpr bool kScaled = true;
+  static __device__ __forceinline__ float Decode(const std::byte* step, int lane, float (&w)[kLaneColumns]) {
+    const int block = lane / 4 * 18, quants = block + 2 + lane % 2 * 8;
+    const auto* words = reinterpret_cast<const uint32_t*>(step) + quants / 4;
+    const uint32_t shift = quants % 4 * 8 + lane / 2 % 2 * 4, middle = words[1];
+    ExpandBytes(ShiftPair(words[0], middle, shift) & 0x0F0F0F0Fu,
+                ShiftPair(middle, words[2], shift) & 0x0F0F0F0Fu, 8.0f, w);
+    return HalfAt(step + block);
+  }
+};
+
+// Calls body(codec) of one of the types of the GPU, as the launcher has checked.
+template <class Body>
+__device__ __forceinline__ void WithCodec(ElementType type, const Body& body) {
+  switch (type) {
+    case ElementType::kF32:
+      return body(F32Codec());
+    case ElementType::kF16:
+      return body(F16Codec());
+    case ElementType::kBF16:
+      return body(BF16Codec());
+    case ElementType::kQ8_0:
+      return body(Q8_0Codec());
+    default:
+      return body(Q4_0Codec());
+  }
+}
+
+}  // namespace thermocline::TC_GPU_NAMESPACE
