@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs a command of nvcc; what ptxas says of registers, stack and spills goes to OBJECT.ptxas, not to the terminal.
+# Runs nvcc; what ptxas says of registers, stack and spills goes to OBJECT.ptxas, not to the terminal.
 # usage: nvcc-with-report.sh NVCC ARGUMENTS... -o OBJECT ...     (a compiler launcher; the report is read by tests/support/ptxas_report.py)
 # SPDX-License-Identifier: Apache-2.0
 object=

@@ -152,6 +152,23 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   return cudaSuccess;
 }
 
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
+  const Call call("cudaDeviceGetAttribute");
+  if (!call.ok()) return call.Answer();
+  if (device < 0 || static_cast<size_t>(device) >= Devices().size())
+    return call.Answer(cudaErrorInvalidDevice);
+  const Device& of = *Devices()[static_cast<size_t>(device)];
+  switch (attribute) {
+    case cudaDevAttrMultiProcessorCount:
+      *value = of.options.multiprocessors;
+      return cudaSuccess;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = static_cast<int>(of.MostDynamicShared());
+      return cudaSuccess;
+  }
+  return call.Answer(cudaErrorInvalidValue);
+}
+
 cudaError_t cudaGetDevice(int* device) {
   *device = current_device;
   return cudaSuccess;

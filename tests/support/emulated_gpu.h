@@ -59,6 +59,7 @@ struct EmulatedGpuOptions {
   int64_t granule_bytes = 512;  // the driver gives memory in multiples of this
   int compute_major = 9;
   int compute_minor = 0;
+  int multiprocessors = 3;                 // as launches that fit themselves to the device see them
   uint32_t seed = 1;                       // of the order in which threads, blocks and a graph's nodes run
   std::shared_ptr<EmulatedFaults> faults;  // nullptr: the device's own
 };

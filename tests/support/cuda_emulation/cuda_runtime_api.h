@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Work on a stream runs as late as it may: when the host waits for it, directly or through an event. So what
-// misses a wait reads old memory. Device memory is the host's, but with AddressSanitizer only kernels and copies
-// may follow its addresses. Each OpenEmulatedGpu makes a device; cudaSetDevice chooses among them.
+// misses a wait reads old memory. Device memory is the host's, but with AddressSanitizer only kernels and
+// copies may follow its addresses. Each OpenEmulatedGpu makes a device; cudaSetDevice chooses among them.
 #pragma once
 
 #include <cstddef>
