@@ -8,8 +8,6 @@
 namespace thermocline::cuda_emulation {
 namespace {
 
-constexpr int kMultiprocessors = 3;
-
 thread_local std::string next_kernel_name;
 
 // Runs a graph's nodes in an order that its edges allow but the order of capture does not favour.
@@ -199,21 +197,6 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
   Device& device = call.device();
   const uint32_t seed = device.options.seed + ++device.launches;
   return call.Answer(Enqueue(*stream, [&device, exec, seed] { RunGraph(device, exec->nodes, seed); }));
-}
-
-cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
-  const Call call("cudaDeviceGetAttribute");
-  if (!call.ok()) return call.Answer();
-  if (device != call.device().ordinal) return call.Answer(cudaErrorInvalidDevice);
-  switch (attribute) {
-    case cudaDevAttrMultiProcessorCount:
-      *value = kMultiprocessors;
-      return cudaSuccess;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
-      *value = static_cast<int>(call.device().MostDynamicShared());
-      return cudaSuccess;
-  }
-  return call.Answer(cudaErrorInvalidValue);
 }
 
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int value) {
