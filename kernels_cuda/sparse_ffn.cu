@@ -70,13 +70,13 @@ absl::Status LaunchGateAndUp(const GpuSparseFfnArgs& args, const SparseFfnLayout
                        (!args.gated || IsAlignedPart(args, args.up_offset_bytes, sizes.up)) &&
                        args.d_model % kLaneColumns == 0 && IsFloat4View(args.x);
   TC_ASSIGN_OR_RETURN(const StreamLaunch plan,
-                      PlanStreams(stream, args.d_model, aligned && args.x.rows == 1, kRingBytes, kListBytes));
+                      PlanStreams(stream, args.d_model, args.x.rows, aligned, kRingBytes, kListBytes));
   float* const scratch = args.scratch.data();
   const HiddenArgs hidden = {.bundles = args.data,
                              .stride_bytes = args.stride_bytes,
                              .up_offset_bytes = args.up_offset_bytes,
-                             .gate_row_bytes = sizes.gate,
-                             .up_row_bytes = sizes.up,
+                             .gate_row_bytes = static_cast<int>(sizes.gate),
+                             .up_row_bytes = static_cast<int>(sizes.up),
                              .gate_type = args.gate_type,
                              .up_type = args.up_type,
                              .gated = args.gated,
@@ -114,7 +114,7 @@ absl::Status LaunchDown(const GpuSparseFfnArgs& args, const SparseFfnLayout& lay
   float* const scratch = args.scratch.data();
   const DownArgs down = {.down = args.data + args.down_offset_bytes,
                          .stride_bytes = args.stride_bytes,
-                         .row_bytes = sizes.down,
+                         .row_bytes = static_cast<int>(sizes.down),
                          .type = args.down_type,
                          .n_neurons = static_cast<int>(args.n_neurons),
                          .d_model = static_cast<int>(args.d_model),
@@ -127,8 +127,8 @@ absl::Status LaunchDown(const GpuSparseFfnArgs& args, const SparseFfnLayout& lay
                          .y = args.y.data,
                          .y_stride = args.y.stride};
   const auto launch = [&](void (*kernel)(DownArgs)) {
-    return TC_LAUNCH(kernel, dim3(static_cast<unsigned>(layout.tiles), kFfnSlices), dim3(kFfnWarps * kWarpLanes),
-                     kDownSharedBytes, stream, down);
+    return TC_LAUNCH(kernel, dim3(static_cast<unsigned>(layout.tiles), kFfnSlices),
+                     dim3(kFfnWarps * kWarpLanes), kDownSharedBytes, stream, down);
   };
   if (!IsAlignedPart(args, args.down_offset_bytes, sizes.down) || args.d_model % kLaneColumns != 0)
     return launch(DownSum<kGpuMostSparseTokens, false>);

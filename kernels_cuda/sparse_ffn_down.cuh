@@ -30,7 +30,7 @@ inline constexpr int kDownSharedBytes = kFfnWarps * kDownWarpBytes;
 struct DownArgs {
   const std::byte* down;  // the first neuron's row
   int64_t stride_bytes;
-  int64_t row_bytes;
+  int row_bytes;
   ElementType type;
   int n_neurons;
   int d_model;
@@ -52,26 +52,29 @@ __device__ __forceinline__ void StreamColumns(const DownArgs& args, int count, c
   constexpr int kDepth = Codec::kColumnDepth, kSlot = kColumnSlotBytes<Codec>;
   constexpr int kValues = Codec::kStepBytes + 16;  // their place in a slot
   const int lane = threadIdx.x % kWarpLanes;
-  const int64_t begin = int64_t{blockIdx.x} * Codec::kStepBytes;
+  const int begin = blockIdx.x * Codec::kStepBytes, left = args.row_bytes - begin;
   const bool inside = blockIdx.x * kFfnTileColumns + lane * kLaneColumns < args.d_model;
-  const auto fetch = [&](int j, int place) {
+  const SharedPlace first_place = PlaceOf(ring);
+  const auto fetch = [&](int j, int at) {
     if (j < count) {
       const int64_t neuron = neurons[j];
-      std::byte* const slot = ring + place * kSlot;
-      StageBytes<Codec::kStepBytes, kAligned>(args.down + neuron * args.stride_bytes, begin, args.row_bytes,
-                                              lane, slot);
-      if (4 * lane < args.hidden_stride)
-        CopyAsync16(slot + kValues + 16 * lane, args.hidden + neuron * args.hidden_stride + 4 * lane);
+      StageBytes<Codec::kStepBytes, kAligned>(args.down + neuron * args.stride_bytes + begin, left, lane,
+                                              first_place + at, ring + at);
+      if (4 * lane < args.hidden_stride) {
+        CopyAsync16(first_place + at + kValues + 16 * lane,
+                    args.hidden + neuron * args.hidden_stride + 4 * lane);
+      }
     }
     CommitCopies();
   };
-  for (int j = 0; j < kDepth - 1; ++j) fetch(j, j);
-  int place = 0;
+  for (int j = 0; j < kDepth - 1; ++j) fetch(j, j * kSlot);
+  int at = 0, fetched_at = (kDepth - 1) * kSlot;
   for (int j = 0; j < count; ++j) {
     WaitForCopies<kDepth - 2>();
     __syncwarp();
-    fetch(j + kDepth - 1, (place + kDepth - 1) % kDepth);
-    const std::byte* const slot = ring + place * kSlot;
+    fetch(j + kDepth - 1, fetched_at);
+    fetched_at = at;
+    const std::byte* const slot = ring + at;
     if (inside) {
       const unsigned mask = masks[j];
       const auto* values = reinterpret_cast<const float*>(slot + kValues);
@@ -85,7 +88,7 @@ __device__ __forceinline__ void StreamColumns(const DownArgs& args, int count, c
         for (int i = 0; i < kLaneColumns; ++i) sums[t][i] = __fmaf_rn(factor, w[i], sums[t][i]);
       }
     }
-    place = (place + 1) % kDepth;
+    at = at == (kDepth - 1) * kSlot ? 0 : at + kSlot;
   }
   WaitForCopies<0>();
   __syncwarp();
