@@ -21,23 +21,14 @@ inline constexpr int kStreamDepth = 4;   // pieces of each in the ring
 inline constexpr int kSlotBytes = 1168;  // the longest piece, 1152, and the word that a codec may read behind
 inline constexpr int kRingBytes = kStreamRows * kStreamDepth * kSlotBytes;
 
-// A place in shared memory as copies take it.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-using SharedPlace = uint32_t;
-__device__ __forceinline__ SharedPlace PlaceOf(std::byte* shared) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
-}
 // Copies 16 bytes to shared memory; they are there once the group they were committed in has been waited for.
 __device__ __forceinline__ void CopyAsync16(SharedPlace place, const void* source) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
   asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(place), "l"(source) : "memory");
-}
 #else
-using SharedPlace = std::byte*;
-__device__ __forceinline__ SharedPlace PlaceOf(std::byte* shared) { return shared; }
-__device__ __forceinline__ void CopyAsync16(SharedPlace place, const void* source) {
-  *reinterpret_cast<uint4*>(place) = *reinterpret_cast<const uint4*>(source);
-}
+  *reinterpret_cast<uint4*>(BytesAt(place)) = *reinterpret_cast<const uint4*>(source);
 #endif
+}
 
 __device__ __forceinline__ void CommitCopies() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
@@ -56,19 +47,18 @@ __device__ __forceinline__ void WaitForCopies() {
 // Starts the copy of kBytes of a row, of which `left` are there. kAligned: source and left are multiples of
 // 16; else of 2, and zeros follow the row. place: of slot.
 template <int kBytes, bool kAligned>
-__device__ __forceinline__ void StageBytes(const std::byte* source, int left, int lane, SharedPlace place,
-                                           std::byte* slot) {
+__device__ __forceinline__ void StageBytes(const std::byte* source, int left, int lane, SharedPlace slot) {
   if (kAligned) {
 #pragma unroll
     for (int i = 0; i < kBytes; i += kWarpLanes * 16) {
       const int at = i + lane * 16;
-      if (at < left && (i + kWarpLanes * 16 <= kBytes || at < kBytes)) CopyAsync16(place + at, source + at);
+      if (at < left && (i + kWarpLanes * 16 <= kBytes || at < kBytes)) CopyAsync16(slot + at, source + at);
     }
   } else {
     for (int at = lane * 2; at < kBytes; at += kWarpLanes * 2) {
       uint16_t value = 0;
       if (at < left) value = *reinterpret_cast<const uint16_t*>(source + at);
-      *reinterpret_cast<uint16_t*>(slot + at) = value;
+      *reinterpret_cast<uint16_t*>(BytesAt(slot + at)) = value;
     }
   }
 }
@@ -81,14 +71,31 @@ struct DeviceInputs {
   int64_t stride;
   int cols;
 
-  // Token t's quads of a lane.
+  // A lane's quads of a segment of columns.
   template <class Codec>
-  __device__ __forceinline__ void Load(int t, int step, int lane, float4 (&x)[Codec::kQuads]) const {
-    const float* row = data + t * stride;
+  struct Segment {
+    const DeviceInputs& inputs;
+    int column;
+
+    // Of token t and the step that begins at first_column of the segment.
+    __device__ __forceinline__ void Load(int t, int first_column, float4 (&x)[Codec::kQuads]) const {
+      const float* row = inputs.data + t * inputs.stride;
 #pragma unroll
-    for (int k = 0; k < Codec::kQuads; ++k)
-      x[k] = Load4<kAligned>(row, 4 * (step * Codec::kQuads * kWarpLanes + Codec::Quad(lane, k)), cols);
-  }
+      for (int k = 0; k < Codec::kQuads; ++k)
+        x[k] = Load4<kAligned>(row, column + first_column + 4 * Codec::NextQuad(k), inputs.cols);
+    }
+  };
+  template <class Codec>
+  struct Lane {
+    const DeviceInputs& inputs;
+    int first_quad;
+
+    __device__ __forceinline__ Lane(const DeviceInputs& the_inputs, int lane)
+        : inputs(the_inputs), first_quad(Codec::FirstQuad(lane)) {}
+    __device__ __forceinline__ Segment<Codec> At(int column) const {
+      return {inputs, column + 4 * first_quad};
+    }
+  };
 };
 
 // One token's input in shared memory. Its quads are shuffled so that the eight lanes that a transaction
@@ -108,11 +115,33 @@ struct SharedInput {
   }
 
   template <class Codec>
-  __device__ __forceinline__ void Load(int, int step, int lane, float4 (&x)[Codec::kQuads]) const {
+  struct Segment {
+    const std::byte* at[Codec::kQuads];
+
+    __device__ __forceinline__ void Load(int, int first_column, float4 (&x)[Codec::kQuads]) const {
 #pragma unroll
-    for (int k = 0; k < Codec::kQuads; ++k)
-      x[k] = quads[step * Codec::kQuads * kWarpLanes + Shuffled(Codec::Quad(lane, k))];
-  }
+      for (int k = 0; k < Codec::kQuads; ++k)
+        x[k] = *reinterpret_cast<const float4*>(at[k] + 4 * first_column);
+    }
+  };
+  template <class Codec>
+  struct Lane {
+    SharedPlace places[Codec::kQuads];
+
+    __device__ __forceinline__ Lane(const SharedInput& input, int lane) {
+#pragma unroll
+      for (int k = 0; k < Codec::kQuads; ++k) {
+        const int quad = Codec::FirstQuad(lane) ^ Codec::NextQuad(k);
+        places[k] = Pinned(PlaceOf(input.quads + Shuffled(quad)));
+      }
+    }
+    __device__ __forceinline__ Segment<Codec> At(int column) const {
+      Segment<Codec> segment;
+#pragma unroll
+      for (int k = 0; k < Codec::kQuads; ++k) segment.at[k] = BytesAt(places[k] + 4 * column);
+      return segment;
+    }
+  };
 };
 
 // By all lanes of a warp: for j = 0 .. count, ascending, emit(j, value), where lane t holds row_of(j) . x of
@@ -121,14 +150,19 @@ template <class Codec, int kTokens, bool kAligned, class Inputs, class RowOf, cl
 __device__ __forceinline__ void StreamProducts(int count, int cols, int row_bytes, const Inputs& inputs,
                                                std::byte* ring, const RowOf& row_of,
                                                const NeededOf& needed_of, const Emit& emit) {
-  constexpr int kStepQuads = Codec::kQuads * kWarpLanes, kProductColumns = 4 * kStepQuads;
+  constexpr int kProductColumns = 4 * Codec::kQuads * kWarpLanes;  // of a step
   constexpr int kProductBytes = Codec::kStepBytes * (kProductColumns / kStepColumns);
   constexpr int kSteps = Codec::kSegmentBytes / kProductBytes;
   static_assert(kSteps * kProductBytes == Codec::kSegmentBytes && Codec::kSegmentBytes + 16 <= kSlotBytes);
   constexpr int kTurn = kStreamRows * kSlotBytes;  // of the ring: a piece of each row
+  constexpr int kSegmentColumns = kSteps * kProductColumns;
   const int lane = threadIdx.x % kWarpLanes;
+  const LanePlace place = LaneWeights<Codec>::Place(lane);
+  const SharedPlace slots = Pinned(PlaceOf(ring)), words = Pinned(slots + place.words),
+                    scales = Pinned(slots + place.scale);
+  const int shift = Pinned(place.shift), lane_columns = Pinned(cols - 4 * Codec::FirstQuad(lane));
+  const typename Inputs::template Lane<Codec> lane_inputs(inputs, lane);
   const int segments = (row_bytes + Codec::kSegmentBytes - 1) / Codec::kSegmentBytes;
-  const SharedPlace first_place = PlaceOf(ring);
   const std::byte* source[kStreamRows] = {};
   int fetched_row = 0, left = 0;  // bytes of that row
   const auto fetch = [&](int turn) {
@@ -141,9 +175,9 @@ __device__ __forceinline__ void StreamProducts(int count, int cols, int row_byte
       }
 #pragma unroll
       for (int r = 0; r < kStreamRows; ++r) {
-        const int at = turn + r * kSlotBytes;
-        if (r == 0 || pair)
-          StageBytes<Codec::kSegmentBytes, kAligned>(source[r], left, lane, first_place + at, ring + at);
+        if (r == 0 || pair) {
+          StageBytes<Codec::kSegmentBytes, kAligned>(source[r], left, lane, slots + (turn + r * kSlotBytes));
+        }
         source[r] += Codec::kSegmentBytes;
       }
       left -= Codec::kSegmentBytes;
@@ -164,20 +198,22 @@ __device__ __forceinline__ void StreamProducts(int count, int cols, int row_byte
       __syncwarp();  // every lane's copies of this piece are there, and its readers of the last one are done
       fetch(fetched_turn);
       fetched_turn = turn;
-      const std::byte* const piece = ring + turn;
+      const LanePiece piece = {BytesAt(words + turn), BytesAt(scales + turn), shift};
+      const int segment_column = segment * kSegmentColumns;
+      const auto x_of = lane_inputs.At(segment_column);
 #pragma unroll(kTokens == 1 ? kSteps : 1)
       for (int s = 0; s < kSteps; ++s) {
-        const int step = segment * kSteps + s;
-        if (4 * (step * kStepQuads + Codec::Quad(lane, 0)) < cols) {
+        const int first_column = s * kProductColumns;
+        if (segment_column + first_column < lane_columns) {
           LaneWeights<Codec> weights[kStreamRows];
 #pragma unroll
           for (int r = 0; r < kStreamRows; ++r)
-            weights[r].Decode(piece + r * kSlotBytes + s * kProductBytes, lane);
+            weights[r].Decode(piece + (r * kSlotBytes + s * kProductBytes));
 #pragma unroll
           for (int t = 0; t < kTokens; ++t) {
             if (kTokens > 1 && (needed >> t & 1) == 0) continue;
             float4 x[Codec::kQuads];
-            inputs.template Load<Codec>(t, step, lane, x);
+            x_of.Load(t, first_column, x);
 #pragma unroll
             for (int r = 0; r < kStreamRows; ++r) sums[r][t] = weights[r].AddProducts(x, sums[r][t]);
           }

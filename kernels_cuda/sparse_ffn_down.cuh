@@ -54,15 +54,17 @@ __device__ __forceinline__ void StreamColumns(const DownArgs& args, int count, c
   const int lane = threadIdx.x % kWarpLanes;
   const int begin = blockIdx.x * Codec::kStepBytes, left = args.row_bytes - begin;
   const bool inside = blockIdx.x * kFfnTileColumns + lane * kLaneColumns < args.d_model;
-  const SharedPlace first_place = PlaceOf(ring);
+  const LanePlace place = Codec::Place(lane);
+  const SharedPlace slots = Pinned(PlaceOf(ring)), words = Pinned(slots + place.words),
+                    scales = Pinned(slots + place.scale);
+  const int shift = Pinned(place.shift);
   const auto fetch = [&](int j, int at) {
     if (j < count) {
       const int64_t neuron = neurons[j];
       StageBytes<Codec::kStepBytes, kAligned>(args.down + neuron * args.stride_bytes + begin, left, lane,
-                                              first_place + at, ring + at);
+                                              slots + at);
       if (4 * lane < args.hidden_stride) {
-        CopyAsync16(first_place + at + kValues + 16 * lane,
-                    args.hidden + neuron * args.hidden_stride + 4 * lane);
+        CopyAsync16(slots + (at + kValues) + 16 * lane, args.hidden + neuron * args.hidden_stride + 4 * lane);
       }
     }
     CommitCopies();
@@ -74,12 +76,11 @@ __device__ __forceinline__ void StreamColumns(const DownArgs& args, int count, c
     __syncwarp();
     fetch(j + kDepth - 1, fetched_at);
     fetched_at = at;
-    const std::byte* const slot = ring + at;
     if (inside) {
       const unsigned mask = masks[j];
-      const auto* values = reinterpret_cast<const float*>(slot + kValues);
+      const auto* values = reinterpret_cast<const float*>(BytesAt(slots + (at + kValues)));
       float w[kLaneColumns];
-      const float scale = Codec::Decode(slot, lane, w);
+      const float scale = Codec::Decode({BytesAt(words + at), BytesAt(scales + at), shift}, w);
 #pragma unroll
       for (int t = 0; t < kTokens; ++t) {
         if (kTokens > 1 && (mask >> t & 1) == 0) continue;
