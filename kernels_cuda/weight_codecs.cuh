@@ -115,7 +115,9 @@ __device__ __forceinline__ float HalfAt(const std::byte* address) {
 struct F32Codec : SideBySide {
   static constexpr int kStepBytes = 1024;
   static constexpr int kSegmentBytes = 1024;  // of a row, copied at a time: about 1 KiB
-  static constexpr int kColumnDepth = 4;      // rows that a warp of the down product has in flight, and one
+  // Of the down product's warps: rows copied at a time, and times that the ring holds.
+  static constexpr int kTurnRows = 1;
+  static constexpr int kTurns = 5;
   static constexpr bool kScaled = false;
   // The lane's columns of a step; the scale of those that have one. Place: of 256 columns, eight a lane.
   static __device__ __forceinline__ LanePlace Place(int lane) { return {32 * lane, 0, 0}; }
@@ -131,7 +133,8 @@ struct F32Codec : SideBySide {
 struct F16Codec : SideBySide {
   static constexpr int kStepBytes = 512;
   static constexpr int kSegmentBytes = 1024;
-  static constexpr int kColumnDepth = 8;
+  static constexpr int kTurnRows = 2;
+  static constexpr int kTurns = 5;
   static constexpr bool kScaled = false;
   static __device__ __forceinline__ LanePlace Place(int lane) { return {16 * lane, 0, 0}; }
   static __device__ __forceinline__ float Decode(const LanePiece& piece, float (&w)[kLaneColumns]) {
@@ -153,7 +156,8 @@ struct F16Codec : SideBySide {
 struct BF16Codec : SideBySide {
   static constexpr int kStepBytes = 512;
   static constexpr int kSegmentBytes = 1024;
-  static constexpr int kColumnDepth = 8;
+  static constexpr int kTurnRows = 2;
+  static constexpr int kTurns = 5;
   static constexpr bool kScaled = false;
   static __device__ __forceinline__ LanePlace Place(int lane) { return {16 * lane, 0, 0}; }
   static __device__ __forceinline__ float Decode(const LanePiece& piece, float (&w)[kLaneColumns]) {
@@ -176,7 +180,8 @@ struct BF16Codec : SideBySide {
 struct Q8_0Codec : SideBySide {
   static constexpr int kStepBytes = 272;
   static constexpr int kSegmentBytes = 1088;
-  static constexpr int kColumnDepth = 16;
+  static constexpr int kTurnRows = 4;
+  static constexpr int kTurns = 4;
   static constexpr bool kScaled = true;
   static __device__ __forceinline__ LanePlace Place(int lane) {
     const int block = lane / 4 * 34, quants = block + 2 + lane % 4 * 8;
@@ -195,7 +200,8 @@ struct Q8_0Codec : SideBySide {
 struct Q4_0Codec {
   static constexpr int kStepBytes = 144;
   static constexpr int kSegmentBytes = 1152;
-  static constexpr int kColumnDepth = 16;
+  static constexpr int kTurnRows = 4;
+  static constexpr int kTurns = 6;
   static constexpr bool kScaled = true;
   static __device__ __forceinline__ LanePlace Place(int lane) {
     const int block = lane / 4 * 18, quants = block + 2 + lane % 2 * 8;
