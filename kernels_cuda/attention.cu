@@ -10,8 +10,10 @@
 // every eight query heads of a KV head (from the L2 cache after the first), and writes n_heads / n_kv_heads
 // in 128 parts of that as partial results. It does 4 * (p + 1) * n_heads * d_head operations: 0.5 a byte and
 // query head of the group, at most 4, below the 14 at which the plain F32 of a device of compute capability
-// 9.0 would bind.
+// 9.0 would bind. A thread has eight 16-byte loads in flight, so the four blocks or more of a multiprocessor
+// have 64 KiB, beyond the 40 KiB that the latency of an H200's memory asks for.
 #include <algorithm>
+#include <cmath>
 
 #include "kernels_cuda/attention_splits.h"
 #include "kernels_cuda/backend.h"
@@ -25,8 +27,7 @@ namespace {
 constexpr int kSplit = static_cast<int>(kAttentionSplit);
 constexpr int kSplitThreads = 128;
 constexpr int kLanesPerKey = 8;
-constexpr int kKeysAtOnce = kSplitThreads / kLanesPerKey;
-constexpr int kValueLoads = 4;  // of a thread in flight
+constexpr int kLoads = 8;  // of 16 bytes that a thread has in flight
 constexpr int kMergeThreads = 256;
 
 struct AttentionLaunch {
@@ -45,38 +46,51 @@ __device__ __forceinline__ int64_t PartialOf(const AttentionLaunch& launch, int6
   return (token * launch.args.n_heads + head) * splits + split;
 }
 
-// scores[p * kHeads + i] = scale * (query i . key of the split's position p), p < count.
+// scores[p * kHeads + i] = scale * (query i . key of the split's position p), p < count. Eight lanes a key, a
+// few keys a lane, which share what is read of the queries.
 template <int kHeads, int kChunks, bool kVector>
 __device__ __forceinline__ void ScoreKeys(const float* cache, const int64_t* offsets, const float4* queries,
                                           int count, int64_t d_head, float scale, float* scores) {
-  const int lane = threadIdx.x % kLanesPerKey;
-  for (int first = 0; first < count; first += kKeysAtOnce) {
-    const int p = first + threadIdx.x / kLanesPerKey;
-    const int64_t end = p < count ? d_head : 0;
-    const float* key = cache + offsets[p];
-    float4 chunks[kChunks];
+  constexpr int kKeys = kLoads / kChunks;
+  constexpr int kDistance = kSplitThreads / kLanesPerKey;  // between a lane's keys
+  static_assert(kSplit % (kKeys * kDistance) == 0);
+  const int lane = threadIdx.x % kLanesPerKey, begin = threadIdx.x / kLanesPerKey;
+  for (int first = begin; first - begin < count; first += kKeys * kDistance) {
+    float4 chunks[kKeys][kChunks];
 #pragma unroll
-    for (int c = 0; c < kChunks; ++c) chunks[c] = Load4<kVector>(key, 4 * (c * kLanesPerKey + lane), end);
-    float sums[kHeads];
+    for (int k = 0; k < kKeys; ++k) {
+      const int p = first + k * kDistance;
+#pragma unroll
+      for (int c = 0; c < kChunks; ++c) {
+        chunks[k][c] =
+            Load4<kVector>(cache + offsets[p], 4 * (c * kLanesPerKey + lane), p < count ? d_head : 0);
+      }
+    }
+    float sums[kKeys][kHeads] = {};
 #pragma unroll
     for (int i = 0; i < kHeads; ++i) {
-      float sum = 0.0f;
 #pragma unroll
       for (int c = 0; c < kChunks; ++c) {
         const float4 query = queries[(i * kChunks + c) * kLanesPerKey + lane];
-        sum += query.x * chunks[c].x;
-        sum += query.y * chunks[c].y;
-        sum += query.z * chunks[c].z;
-        sum += query.w * chunks[c].w;
+#pragma unroll
+        for (int k = 0; k < kKeys; ++k) {
+          sums[k][i] += query.x * chunks[k][c].x;
+          sums[k][i] += query.y * chunks[k][c].y;
+          sums[k][i] += query.z * chunks[k][c].z;
+          sums[k][i] += query.w * chunks[k][c].w;
+        }
       }
-      sums[i] = sum;
     }
 #pragma unroll
-    for (int i = 0; i < kHeads; ++i) {
+    for (int k = 0; k < kKeys; ++k) {
+      const int p = first + k * kDistance;
 #pragma unroll
-      for (int mask = kLanesPerKey / 2; mask > 0; mask /= 2)
-        sums[i] += __shfl_xor_sync(kFullWarp, sums[i], mask);
-      if (lane == 0 && p < count) scores[p * kHeads + i] = sums[i] * scale;
+      for (int i = 0; i < kHeads; ++i) {
+#pragma unroll
+        for (int mask = kLanesPerKey / 2; mask > 0; mask /= 2)
+          sums[k][i] += __shfl_xor_sync(kFullWarp, sums[k][i], mask);
+        if (lane == 0 && p < count) scores[p * kHeads + i] = sums[k][i] * scale;
+      }
     }
   }
 }
@@ -90,8 +104,7 @@ __device__ __forceinline__ void Exponentials(int count, float* scores, float* ma
     float* low = scores + lane * kHeads + i;
     float* high = low + kWarpLanes * kHeads;
     const bool has_low = lane < count, has_high = lane + kWarpLanes < count;
-    float maximum = scores[i];
-    if (has_low) maximum = fmaxf(maximum, *low);
+    float maximum = has_low ? *low : -INFINITY;
     if (has_high) maximum = fmaxf(maximum, *high);
     maximum = WarpMax(maximum);
     const float low_weight = has_low ? expf(*low - maximum) : 0.0f;
@@ -114,15 +127,15 @@ __device__ __forceinline__ void WeighValues(const float* cache, const int64_t* o
                                             float4 (&sums)[kHeads]) {
 #pragma unroll
   for (int i = 0; i < kHeads; ++i) sums[i] = float4{0.0f, 0.0f, 0.0f, 0.0f};
-  for (int first = subset; first < count; first += kValueLoads * kSubsets) {
-    float4 values[kValueLoads];
+  for (int first = subset; first < count; first += kLoads * kSubsets) {
+    float4 values[kLoads];
 #pragma unroll
-    for (int j = 0; j < kValueLoads; ++j) {
+    for (int j = 0; j < kLoads; ++j) {
       const int p = first + j * kSubsets;
       values[j] = Load4<kVector>(cache + offsets[p], 4 * column, p < count ? d_head : 0);
     }
 #pragma unroll
-    for (int j = 0; j < kValueLoads; ++j) {
+    for (int j = 0; j < kLoads; ++j) {
 #pragma unroll
       for (int i = 0; i < kHeads; ++i)
         AddScaled(weights[(first + j * kSubsets) * kHeads + i], values[j], sums[i]);
@@ -152,14 +165,14 @@ __device__ __forceinline__ void AddSubsets(int subset, int column, float4* share
 // kHeads query heads of d_head <= 32 * kChunks. Grid: (tokens of the launch, n_kv_heads * groups, splits), so
 // that tokens of one sequence read a split at about the same time, from the L2 cache after the first.
 template <int kHeads, int kChunks, bool kVector>
-__global__ void __launch_bounds__(kSplitThreads) AttendSplit(AttentionLaunch launch) {
+__global__ void __launch_bounds__(kSplitThreads, 4) AttendSplit(AttentionLaunch launch) {
   constexpr int kColumns = kLanesPerKey * kChunks;  // of four floats
   constexpr int kSubsets = kSplitThreads / kColumns;
   __shared__ int64_t offsets[kSplit];
   __shared__ float scores[kSplit * kHeads];
   __shared__ float4 buffer[kHeads * kSplitThreads / 2];  // queries, then sums of values
   __shared__ float maxima[kHeads], sums[kHeads];
-  static_assert(kColumns <= kSplitThreads / 2 && kSplit % (kValueLoads * kSubsets) == 0);
+  static_assert(kColumns <= kSplitThreads / 2 && kSplit % (kLoads * kSubsets) == 0);
 
   const GpuAttentionArgs& args = launch.args;
   const GpuKvPages& cache = args.cache;

@@ -1,115 +1,99 @@
 // Expansion of weights to F32: whole matrices, and the rows of an embedding.
 // SPDX-License-Identifier: Apache-2.0
 //
-// A thread expands four elements at a time and stores them as one float4 where the target allows it. Floor:
-// the weights' bytes, read once, and 4 bytes an element written, which outweigh them.
-#include <cuda_fp16.h>
-
+// A warp copies a piece of a row, about 1 KiB, to shared memory, expands steps of it there and stores each as
+// two float4 a lane, neighbours by neighbours. Floor: the weights' bytes, read once, and 4 bytes an element
+// written, which outweigh them.
 #include <cmath>
 
-#include "kernels_cuda/backend.h"
-#include "kernels_cuda/device_support.cuh"
 #include "kernels_cuda/launch_checks.h"
 #include "kernels_cuda/launchers.h"
+#include "kernels_cuda/row_stream.cuh"
 
 namespace thermocline::TC_GPU_NAMESPACE {
 namespace {
 
-constexpr int kThreads = 256;
-constexpr int kQuadsOfThread = 4;  // in flight
-constexpr int64_t kPiece = int64_t{4} * kThreads * kQuadsOfThread;
+constexpr int kWarps = 8;  // of a block
+constexpr int kStepQuads = kStepColumns / 4;
+constexpr int kOddQuads =
+    kStepQuads / 2 + 4;  // where they begin, so that they meet other banks than the even
 
-__device__ __forceinline__ float HalfAt(const uint16_t* address) {
-  return __half2float(__ushort_as_half(*address));
-}
-__device__ __forceinline__ float BFloat16At(const uint16_t* address) {
-  return __uint_as_float(static_cast<unsigned>(*address) << 16);
-}
+struct ExpandLaunch {
+  WeightView w;
+  int64_t row_bytes = 0;
+  const int32_t* tokens = nullptr;
+  MatrixView<float> to;
+  int64_t pieces = 0;  // of a row
+};
 
-// Elements [begin, begin + 4) of a row, zeros from `cols` on. begin is a multiple of 4.
-template <ElementType kType>
-__device__ __forceinline__ float4 Expand4(const std::byte* row, int64_t begin, int64_t cols) {
-  float4 result = {0.0f, 0.0f, 0.0f, 0.0f};
-  if (begin >= cols) return result;
-  if constexpr (kType == ElementType::kF32) {
-    return Load4<false>(reinterpret_cast<const float*>(row), begin, cols);
-  } else if constexpr (kType == ElementType::kF16 || kType == ElementType::kBF16) {
-    constexpr auto kAt = kType == ElementType::kF16 ? HalfAt : BFloat16At;
-    const auto* elements = reinterpret_cast<const uint16_t*>(row) + begin;
-    const int64_t left = cols - begin;
-    result.x = kAt(elements);
-    if (left > 1) result.y = kAt(elements + 1);
-    if (left > 2) result.z = kAt(elements + 2);
-    if (left > 3) result.w = kAt(elements + 3);
-  } else {  // blocks of 32: an F16 scale, then bytes, or bytes that hold elements i and i + 16 as nibbles
-    constexpr bool kNibbles = kType == ElementType::kQ4_0;
-    const auto* block = reinterpret_cast<const uint16_t*>(row) + begin / 32 * (kNibbles ? 9 : 17);
-    const int at = static_cast<int>(begin % 32);
-    const uint16_t* quants = block + 1 + (kNibbles ? at % 16 : at) / 2;
-    unsigned word = quants[0] | static_cast<unsigned>(quants[1]) << 16;
-    const float scale = HalfAt(block);
-    if constexpr (kNibbles) {
-      if (at >= 16) word >>= 4;
-      result.x = scale * static_cast<float>(static_cast<int>(word & 15u) - 8);
-      result.y = scale * static_cast<float>(static_cast<int>(word >> 8 & 15u) - 8);
-      result.z = scale * static_cast<float>(static_cast<int>(word >> 16 & 15u) - 8);
-      result.w = scale * static_cast<float>(static_cast<int>(word >> 24 & 15u) - 8);
-    } else {
-      result.x = scale * static_cast<float>(static_cast<int8_t>(word));
-      result.y = scale * static_cast<float>(static_cast<int8_t>(word >> 8));
-      result.z = scale * static_cast<float>(static_cast<int8_t>(word >> 16));
-      result.w = scale * static_cast<float>(static_cast<int8_t>(word >> 24));
+// Row r of the target is row r of w, or with tokens row tokens[r], NaN where w has no such row. Warp r *
+// pieces + p expands piece p. kAligned: as StageBytes has it, and the target consists of aligned float4.
+template <class Codec, bool kAligned>
+__global__ void __launch_bounds__(kWarps* kWarpLanes) ExpandRows(ExpandLaunch launch) {
+  constexpr int kPieceBytes = Codec::kSegmentSteps * Codec::kStepBytes;
+  static_assert(kPieceBytes + 16 <= kSlotBytes);
+  __shared__ float4 slots[kWarps][kSlotBytes / 16];
+  __shared__ float4 expanded[kWarps][kOddQuads + kStepQuads / 2];
+  const int warp = threadIdx.x / kWarpLanes, lane = threadIdx.x % kWarpLanes;
+  const MatrixView<float>& to = launch.to;
+  const int64_t index = static_cast<int64_t>(blockIdx.x) * kWarps + warp;
+  const int64_t row = index / launch.pieces, piece = index % launch.pieces;
+  if (row >= to.rows) return;
+  float* const target = to.data + row * to.stride;
+  const int64_t source_row = launch.tokens == nullptr ? row : launch.tokens[row];
+  const bool exists = source_row >= 0 && source_row < launch.w.rows;
+  auto* const slot = reinterpret_cast<std::byte*>(slots[warp]);
+  if (exists) {
+    StageBytes<kPieceBytes, kAligned>(launch.w.data + source_row * launch.w.row_stride_bytes,
+                                      piece * kPieceBytes, launch.row_bytes, lane, slot);
+    CommitCopies();
+    WaitForCopies<0>();
+  }
+  for (int s = 0; s < Codec::kSegmentSteps; ++s) {
+    const int64_t begin = (piece * Codec::kSegmentSteps + s) * kStepColumns;
+    if (begin >= to.cols) break;
+    __syncwarp();  // the copies are there, and the step before has been stored
+    float w[kLaneColumns] = {};
+    const float scale = exists ? Codec::Decode(slot + s * Codec::kStepBytes, lane, w) : NAN;
+    expanded[warp][lane] = float4{scale * w[0], scale * w[1], scale * w[2], scale * w[3]};
+    expanded[warp][kOddQuads + lane] = float4{scale * w[4], scale * w[5], scale * w[6], scale * w[7]};
+    __syncwarp();
+#pragma unroll
+    for (int quad = lane; quad < kStepQuads; quad += kWarpLanes) {
+      Store4<kAligned>(expanded[warp][quad % 2 * kOddQuads + quad / 2], begin + 4 * quad, to.cols, target);
     }
   }
-  return result;
 }
 
-// Row r of the target is row r of w, or with tokens row tokens[r], NaN where w has no such row. Block r *
-// pieces + p expands piece p.
-template <ElementType kType, bool kVector>
-__global__ void __launch_bounds__(kThreads)
-    ExpandRows(WeightView w, const int32_t* tokens, int64_t pieces, MatrixView<float> to) {
-  const int64_t row = blockIdx.x / pieces;
-  const int64_t begin = blockIdx.x % pieces * kPiece + 4 * static_cast<int64_t>(threadIdx.x);
-  const int64_t source_row = tokens == nullptr ? row : tokens[row];
-  float4 quads[kQuadsOfThread];
-  if (source_row < 0 || source_row >= w.rows) {
-#pragma unroll
-    for (int q = 0; q < kQuadsOfThread; ++q) quads[q] = float4{NAN, NAN, NAN, NAN};
-  } else {
-    const std::byte* source = w.data + source_row * w.row_stride_bytes;
-#pragma unroll
-    for (int q = 0; q < kQuadsOfThread; ++q)
-      quads[q] = Expand4<kType>(source, begin + q * (4 * kThreads), w.cols);
+template <class Codec>
+absl::Status LaunchExpand(ExpandLaunch launch, GpuStream stream) {
+  const int64_t piece_columns = Codec::kSegmentSteps * kStepColumns;
+  launch.pieces = (launch.to.cols + piece_columns - 1) / piece_columns;
+  if (launch.to.rows > kMostGpuRows / launch.pieces) {
+    return InvalidArgument("dequantize: {} x {} is more than one launch takes", launch.to.rows,
+                           launch.to.cols);
   }
-#pragma unroll
-  for (int q = 0; q < kQuadsOfThread; ++q)
-    Store4<kVector>(quads[q], begin + q * (4 * kThreads), to.cols, to.data + row * to.stride);
-}
-
-template <ElementType kType>
-absl::Status LaunchExpand(const WeightView& w, const int32_t* tokens, MatrixView<float> to,
-                          GpuStream stream) {
-  const int64_t pieces = (to.cols + kPiece - 1) / kPiece;
-  if (to.rows > kMostGpuRows / pieces)
-    return InvalidArgument("dequantize: {} x {} is more than one launch takes", to.rows, to.cols);
-  const auto kernel = IsFloat4View(to) ? ExpandRows<kType, true> : ExpandRows<kType, false>;
-  return Launch("ExpandRows", kernel, static_cast<unsigned>(to.rows * pieces), kThreads, 0, stream, w, tokens,
-                pieces, to);
+  const auto blocks = static_cast<unsigned>((launch.to.rows * launch.pieces + kWarps - 1) / kWarps);
+  const bool aligned = IsFloat4View(launch.to) && IsAligned(launch.w.data, 16) &&
+                       launch.w.row_stride_bytes % 16 == 0 && launch.row_bytes % 16 == 0;
+  const auto kernel = aligned ? ExpandRows<Codec, true> : ExpandRows<Codec, false>;
+  return Launch("ExpandRows", kernel, blocks, kWarps * kWarpLanes, 0, stream, launch);
 }
 
 absl::Status Expand(const WeightView& w, const int32_t* tokens, MatrixView<float> to, GpuStream stream) {
+  TC_ASSIGN_OR_RETURN(const int64_t row_bytes, RowBytes(w.type, w.cols));
+  const ExpandLaunch launch{.w = w, .row_bytes = row_bytes, .tokens = tokens, .to = to};
   switch (w.type) {
     case ElementType::kF32:
-      return LaunchExpand<ElementType::kF32>(w, tokens, to, stream);
+      return LaunchExpand<F32Codec>(launch, stream);
     case ElementType::kF16:
-      return LaunchExpand<ElementType::kF16>(w, tokens, to, stream);
+      return LaunchExpand<F16Codec>(launch, stream);
     case ElementType::kBF16:
-      return LaunchExpand<ElementType::kBF16>(w, tokens, to, stream);
+      return LaunchExpand<BF16Codec>(launch, stream);
     case ElementType::kQ8_0:
-      return LaunchExpand<ElementType::kQ8_0>(w, tokens, to, stream);
+      return LaunchExpand<Q8_0Codec>(launch, stream);
     case ElementType::kQ4_0:
-      return LaunchExpand<ElementType::kQ4_0>(w, tokens, to, stream);
+      return LaunchExpand<Q4_0Codec>(launch, stream);
     default:
       return Unimplemented("dequantize: no GPU kernel for {}", NameOf(w.type));
   }

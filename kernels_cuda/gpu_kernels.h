@@ -148,8 +148,8 @@ struct GpuKernels {
   // <= 64. scratch: at least GpuTopKScratch floats.
   absl::Status (*top_k)(MatrixView<const float> logits, MatrixView<int32_t> ids, MatrixView<float> values,
                         std::span<float> scratch, GpuStream stream);
-  // c = alpha * x * transpose(w) + beta * c through cuBLAS, plain F32. x: (n_tokens, cols), w: (rows, cols),
-  // c: (n_tokens, rows).
+  // c = alpha * x * transpose(w) + beta * c through cuBLAS, plain F32; the order of its sums may change with
+  // n_tokens. x: (n_tokens, cols), w: (rows, cols), c: (n_tokens, rows).
   absl::Status (*sgemm_nt)(Gpu& gpu, float alpha, MatrixView<const float> x, MatrixView<const float> w,
                            float beta, MatrixView<float> c, GpuStream stream);
   // c = alpha * h * w + beta * c. h: (n_tokens, rows), w: (rows, cols), c: (n_tokens, cols).
@@ -157,7 +157,7 @@ struct GpuKernels {
                            float beta, MatrixView<float> c, GpuStream stream);
 };
 
-// Floats of scratch.
+// Floats of scratch, of arguments of 1 and above.
 int64_t GpuAttentionScratch(int64_t n_tokens, int64_t n_heads, int64_t d_head, int64_t most_positions);
 int64_t GpuTopKScratch(int64_t rows, int64_t cols, int64_t k);
 int64_t GpuSparseFfnScratch(int64_t n_tokens, int64_t n_neurons, int64_t d_model);

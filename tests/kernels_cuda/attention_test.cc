@@ -278,6 +278,15 @@ TEST_P(GpuAttentionTest, LargeScoresDoNotOverflow) {
   }
 }
 
+TEST_P(GpuAttentionTest, NanOfOneStepDoesNotReachTheNext) {
+  const Shape shape{2, 1, 16};
+  const Cache cache(shape, 16, 1, 64);
+  const std::vector<float> broken = Attend(cache, {{0, 63}}, FloatMatrix::Poisoned(1, 32), 1.0f, 64);
+  for (const float value : broken) EXPECT_TRUE(std::isnan(value));
+  const FloatMatrix queries = Queries(cache, 1);  // where fewer positions count, in the same shared memory
+  ExpectAttention(cache, {{0, 40}}, queries, 1.0f, Attend(cache, {{0, 40}}, queries, 1.0f, 64));
+}
+
 TEST_P(GpuAttentionTest, OnePositionReturnsItsValue) {
   const Shape shape{2, 2, 40};
   const Cache cache(shape, 16, 1, 1);
@@ -306,6 +315,20 @@ TEST_P(GpuAttentionTest, CapturedStepRunsAgainAtLaterPositions) {
                 sizeof positions);
     ASSERT_EQ(gpu().Launch(graph->get(), stream()), absl::OkStatus());
     ExpectAttention(cache, tokens, queries, 1.0f, Download(step.args.output));
+  }
+}
+
+TEST_P(GpuAttentionTest, FailedLaunchesAreTheStatus) {
+  if (!emulated()) GTEST_SKIP() << "faults are planned on the emulated device only";
+  const Shape shape{2, 1, 16};
+  const Cache cache(shape, 16, 1, 20);
+  const FloatMatrix queries = Queries(cache, 1);
+  const Step step = Prepare(cache, {{0, 19}}, queries, 1.0f, 20);
+  for (const int64_t launch : {1, 2}) {  // of the splits, of their merge
+    faults()->FailCall("cudaLaunchKernel", launch, EmulatedError::kInvalidValue);
+    const absl::Status status = gpu().kernels().attention(step.args, stream());
+    EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
+    ExpectRefusal(status, {launch == 1 ? "AttendSplit" : "MergeSplits"});
   }
 }
 

@@ -21,10 +21,10 @@ INSTANTIATE_TEST_SUITE_P(All, GpuDequantizeTest, EveryGpu(), GpuName);
 constexpr ElementType kTypes[] = {ElementType::kF32, ElementType::kF16, ElementType::kBF16,
                                   ElementType::kQ8_0, ElementType::kQ4_0};
 
-// One block, a ragged row of floats, and more than one block of threads expands.
+// Less than a step of 256 columns and more than a warp's piece; rows of whole and of broken 16 bytes.
 std::vector<int64_t> WidthsOf(ElementType type) {
-  if (InfoOf(type).quantized()) return {32, 96, 4128};
-  return {1, 6, 64, 4099};
+  if (InfoOf(type).quantized()) return {32, 96, 256, 2304, 4128};
+  return {1, 6, 64, 1032, 4099};
 }
 
 TEST_P(GpuDequantizeTest, ExpandsEveryTypeExactly) {
@@ -33,7 +33,8 @@ TEST_P(GpuDequantizeTest, ExpandsEveryTypeExactly) {
       for (const int64_t gap : {0, 1}) {
         const RandomWeights weights(type, 3, cols, 1, 0, gap * 4);
         const MatrixView<float> to = Poisoned<float>(3, cols, gap).view();
-        ASSERT_EQ(gpu().kernels().dequantize(Upload(weights.view()), to, stream()), absl::OkStatus());
+        const WeightView w = Upload(weights.view(), 4 * gap);
+        ASSERT_EQ(gpu().kernels().dequantize(w, to, stream()), absl::OkStatus());
         const std::vector<float> result = Download(to);
         for (int64_t r = 0; r < 3; ++r) {
           const std::vector<float> expected = reference::Dequantize(type, weights.view().row_data(r), cols);

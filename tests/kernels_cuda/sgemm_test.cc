@@ -60,6 +60,15 @@ TEST_P(GpuSgemmTest, EqualsTheReferenceInBothOrders) {
   }
 }
 
+TEST_P(GpuSgemmTest, AFailedCallIsTheStatus) {
+  if (!emulated()) GTEST_SKIP() << "faults are planned on the emulated device only";
+  const MatrixView<float> x = Upload(FloatMatrix::Random(4, 4, 1).view()).view();
+  faults()->FailCall("cublasSgemm", 1, EmulatedError::kInvalidValue);
+  const absl::Status status = gpu().kernels().sgemm_nt(gpu(), 1.0f, x, x, 0.0f, x, stream());
+  EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
+  ExpectRefusal(status, {"cublasSgemm"});
+}
+
 TEST_P(GpuSgemmTest, RefusesShapesThatDoNotFit) {
   const MatrixView<float> x = Upload(FloatMatrix::Random(2, 6, 1).view()).view();
   const MatrixView<float> w = Upload(FloatMatrix::Random(6, 6, 2).view()).view();
