@@ -18,6 +18,9 @@ constexpr int kStepQuads = kStepColumns / 4;
 constexpr int kOddQuads =
     kStepQuads / 2 + 4;  // where they begin, so that they meet other banks than the even
 
+template <class Codec>
+constexpr int kSteps = Codec::kSegmentBytes / Codec::kStepBytes;  // of a piece
+
 struct ExpandLaunch {
   WeightView w;
   int64_t row_bytes = 0;
@@ -30,7 +33,7 @@ struct ExpandLaunch {
 // pieces + p expands piece p. kAligned: as StageBytes has it, and the target consists of aligned float4.
 template <class Codec, bool kAligned>
 __global__ void __launch_bounds__(kWarps* kWarpLanes) ExpandRows(ExpandLaunch launch) {
-  constexpr int kPieceBytes = Codec::kSegmentSteps * Codec::kStepBytes;
+  constexpr int kPieceBytes = Codec::kSegmentBytes;
   static_assert(kPieceBytes + 16 <= kSlotBytes);
   __shared__ float4 slots[kWarps][kSlotBytes / 16];
   __shared__ float4 expanded[kWarps][kOddQuads + kStepQuads / 2];
@@ -44,17 +47,21 @@ __global__ void __launch_bounds__(kWarps* kWarpLanes) ExpandRows(ExpandLaunch la
   const bool exists = source_row >= 0 && source_row < launch.w.rows;
   auto* const slot = reinterpret_cast<std::byte*>(slots[warp]);
   if (exists) {
-    StageBytes<kPieceBytes, kAligned>(launch.w.data + source_row * launch.w.row_stride_bytes,
-                                      piece * kPieceBytes, launch.row_bytes, lane, slot);
+    const int64_t begin = piece * kPieceBytes;
+    const int64_t left = launch.row_bytes - begin < kPieceBytes ? launch.row_bytes - begin : kPieceBytes;
+    StageBytes<kPieceBytes, kAligned>(launch.w.data + source_row * launch.w.row_stride_bytes + begin,
+                                      static_cast<int>(left), lane, PlaceOf(slot));
     CommitCopies();
     WaitForCopies<0>();
   }
-  for (int s = 0; s < Codec::kSegmentSteps; ++s) {
-    const int64_t begin = (piece * Codec::kSegmentSteps + s) * kStepColumns;
+  const LanePlace place = Codec::Place(lane);
+  const LanePiece in_slot = {slot + place.words, slot + place.scale, place.shift};
+  for (int s = 0; s < kSteps<Codec>; ++s) {
+    const int64_t begin = (piece * kSteps<Codec> + s) * kStepColumns;
     if (begin >= to.cols) break;
     __syncwarp();  // the copies are there, and the step before has been stored
     float w[kLaneColumns] = {};
-    const float scale = exists ? Codec::Decode(slot + s * Codec::kStepBytes, lane, w) : NAN;
+    const float scale = exists ? Codec::Decode(in_slot + s * Codec::kStepBytes, w) : NAN;
     expanded[warp][lane] = float4{scale * w[0], scale * w[1], scale * w[2], scale * w[3]};
     expanded[warp][kOddQuads + lane] = float4{scale * w[4], scale * w[5], scale * w[6], scale * w[7]};
     __syncwarp();
@@ -67,7 +74,7 @@ __global__ void __launch_bounds__(kWarps* kWarpLanes) ExpandRows(ExpandLaunch la
 
 template <class Codec>
 absl::Status LaunchExpand(ExpandLaunch launch, GpuStream stream) {
-  const int64_t piece_columns = Codec::kSegmentSteps * kStepColumns;
+  const int64_t piece_columns = int64_t{kSteps<Codec>} * kStepColumns;
   launch.pieces = (launch.to.cols + piece_columns - 1) / piece_columns;
   if (launch.to.rows > kMostGpuRows / launch.pieces) {
     return InvalidArgument("dequantize: {} x {} is more than one launch takes", launch.to.rows,

@@ -66,6 +66,7 @@ struct GpuAttentionArgs {
 };
 
 // Bundles of a table of neurons (kernels_cpu/neurons.h says how they lie), and what the step needs of them.
+// Parts that start, and end, at multiples of 16 bytes are read fastest; others are read all the same.
 struct GpuSparseFfnArgs {
   const std::byte* data = nullptr;
   int64_t n_neurons = 0;
@@ -79,9 +80,11 @@ struct GpuSparseFfnArgs {
   bool gated = true;
   bool read_silent = false;  // dense: up and down rows of neurons that are zero are read all the same
   GpuActivationFunction activation;
-  MatrixView<const float> x;             // (n_tokens, d_model)
-  const GpuTokenMask* marked = nullptr;  // (n_neurons): tokens that need each; nullptr: all need all
-  MatrixView<float> y;                   // (n_tokens, d_model), written
+  MatrixView<const float> x;  // (n_tokens, d_model)
+  // (n_neurons), aligned to 16 bytes: tokens that need each; nullptr: all need all. Bits past the step's
+  // tokens are ignored.
+  const GpuTokenMask* marked = nullptr;
+  MatrixView<float> y;            // (n_tokens, d_model), written
   GpuTokenMask* fired = nullptr;  // (n_neurons), written: tokens for which each was active; may be nullptr
   // Added to: rows of gate and of down that were read, as NeuronReads counts; may be nullptr.
   uint64_t* counts = nullptr;  // (2)

@@ -12,7 +12,7 @@ namespace thermocline::TC_GPU_NAMESPACE {
 struct RowProductArgs {
   const std::byte* rows;
   int64_t row_stride_bytes;
-  int64_t row_bytes;
+  int row_bytes;
   int n_rows;
   int cols;
   const float* x;
@@ -24,7 +24,7 @@ struct RowProductArgs {
 // finish(row, value), by all lanes of a warp: lane t holds token t's product. Pairs of neighbouring rows go
 // to the grid's warps in turn, to other multiprocessors first.
 template <class Codec, int kTokens, bool kAligned, bool kSharedInput, class Finish>
-__global__ void __launch_bounds__(kMostStreamWarps* kWarpLanes, 1)
+__global__ void __launch_bounds__(StreamWarpsFor(kTokens) * kWarpLanes, 1)
     RowProducts(const RowProductArgs args, const Finish finish) {
   TC_DYNAMIC_SHARED(std::byte, shared);
   const int warp = threadIdx.x / kWarpLanes, all_warps = gridDim.x * (blockDim.x / kWarpLanes);
@@ -66,11 +66,10 @@ absl::Status LaunchRowProducts(const WeightView& w, MatrixView<const float> x, c
                                GpuStream stream) {
   TC_ASSIGN_OR_RETURN(const int64_t row_bytes, RowBytes(w.type, w.cols));
   const bool aligned = IsAlignedForStreams(w, row_bytes, x);
-  TC_ASSIGN_OR_RETURN(const StreamLaunch plan,
-                      PlanStreams(stream, w.cols, aligned && x.rows == 1, kRingBytes, 0));
+  TC_ASSIGN_OR_RETURN(const StreamLaunch plan, PlanStreams(stream, w.cols, x.rows, aligned, kRingBytes, 0));
   const RowProductArgs args = {.rows = w.data,
                                .row_stride_bytes = w.row_stride_bytes,
-                               .row_bytes = row_bytes,
+                               .row_bytes = static_cast<int>(row_bytes),
                                .n_rows = static_cast<int>(w.rows),
                                .cols = static_cast<int>(w.cols),
                                .x = x.data,

@@ -19,10 +19,13 @@ namespace thermocline::TC_GPU_NAMESPACE {
 inline constexpr int kValueBytes = 64;  // hidden values of a neuron, for 16 tokens
 template <class Codec>
 inline constexpr int kColumnSlotBytes = Codec::kStepBytes + 16 + kValueBytes;
-inline constexpr int kColumnRingBytes = 16 * kColumnSlotBytes<Q8_0Codec>;  // the longest
-static_assert(F32Codec::kColumnDepth * kColumnSlotBytes<F32Codec> <= kColumnRingBytes);
-static_assert(F16Codec::kColumnDepth * kColumnSlotBytes<F16Codec> <= kColumnRingBytes);
-static_assert(Q4_0Codec::kColumnDepth * kColumnSlotBytes<Q4_0Codec> <= kColumnRingBytes);
+template <class Codec>
+inline constexpr int kColumnTurnBytes = Codec::kTurnRows* kColumnSlotBytes<Codec>;
+template <class Codec>
+inline constexpr int kColumnRing = Codec::kTurns* kColumnTurnBytes<Codec>;
+inline constexpr int kColumnRingBytes = kColumnRing<F16Codec>;  // the longest
+static_assert(kColumnRing<F32Codec> <= kColumnRingBytes && kColumnRing<BF16Codec> <= kColumnRingBytes);
+static_assert(kColumnRing<Q8_0Codec> <= kColumnRingBytes && kColumnRing<Q4_0Codec> <= kColumnRingBytes);
 inline constexpr int kListedColumns = 8 * kWarpLanes;  // neurons that a warp lists at a time
 inline constexpr int kDownWarpBytes = kColumnRingBytes + kListedColumns * 6;
 inline constexpr int kDownSharedBytes = kFfnWarps * kDownWarpBytes;
@@ -30,7 +33,7 @@ inline constexpr int kDownSharedBytes = kFfnWarps * kDownWarpBytes;
 struct DownArgs {
   const std::byte* down;  // the first neuron's row
   int64_t stride_bytes;
-  int64_t row_bytes;
+  int row_bytes;
   ElementType type;
   int n_neurons;
   int d_model;
@@ -44,48 +47,110 @@ struct DownArgs {
   int64_t y_stride;
 };
 
+// A warp's copies of pieces of down rows, kTurnRows neurons at a time, and of the neurons' hidden values.
+template <class Codec, bool kAligned>
+class ColumnCopies {
+ public:
+  __device__ __forceinline__ ColumnCopies(const DownArgs& args, int count, const uint32_t* neurons,
+                                          SharedPlace slots)
+      : args_(args), count_(count), neurons_(neurons), slots_(slots), lane_(threadIdx.x % kWarpLanes) {
+#pragma unroll
+    for (int i = 0; i < kPieces; ++i) {
+      const int piece = i * kWarpLanes + lane_, row = piece / kRowPieces;
+      const int at = (piece - row * kRowPieces) * 16;
+      const bool there = row < Codec::kTurnRows && Begin() + at < args.row_bytes;
+      row_[i] = Pinned(there ? row : 1 << 30);
+      offset_[i] = Pinned(Begin() + at);
+      slot_[i] = Pinned(slots + (row * kSlot + at));
+    }
+  }
+
+  // Of the neurons listed from j on, to the ring's bytes from `turn` on.
+  __device__ __forceinline__ void Fetch(int j, int turn) const {
+    if (j < count_) {
+      if (kAligned) {
+#pragma unroll
+        for (int i = 0; i < kPieces; ++i) {
+          if (row_[i] < count_ - j) {
+            CopyAsync16(slot_[i] + turn,
+                        args_.down + neurons_[j + row_[i]] * args_.stride_bytes + offset_[i]);
+          }
+        }
+      } else {
+        for (int r = 0; r < Codec::kTurnRows && j + r < count_; ++r) {
+          StageBytes<Codec::kStepBytes, false>(args_.down + neurons_[j + r] * args_.stride_bytes + Begin(),
+                                               args_.row_bytes - Begin(), lane_, slots_ + (turn + r * kSlot));
+        }
+      }
+      const int row = lane_ / 4, quad = lane_ % 4;  // of hidden values
+      if (row < Codec::kTurnRows && j + row < count_ && 4 * quad < args_.hidden_stride) {
+        CopyAsync16(slots_ + (turn + row * kSlot + kValues + 16 * quad),
+                    args_.hidden + static_cast<int64_t>(neurons_[j + row]) * args_.hidden_stride + 4 * quad);
+      }
+    }
+    CommitCopies();
+  }
+
+  static constexpr int kSlot = kColumnSlotBytes<Codec>;
+  static constexpr int kValues = Codec::kStepBytes + 16;  // their place in a slot
+
+ private:
+  static constexpr int kRowPieces = Codec::kStepBytes / 16;
+  static constexpr int kPieces = (Codec::kTurnRows * kRowPieces + kWarpLanes - 1) / kWarpLanes;  // of a lane
+  static __device__ __forceinline__ int Begin() { return blockIdx.x * Codec::kStepBytes; }
+
+  const DownArgs& args_;
+  int count_;
+  const uint32_t* neurons_;
+  SharedPlace slots_;
+  int lane_;
+  int row_[kPieces];
+  int offset_[kPieces];
+  SharedPlace slot_[kPieces];
+};
+
 // sums += the tile's columns of the listed neurons' rows, in order.
 template <class Codec, int kTokens, bool kAligned>
 __device__ __forceinline__ void StreamColumns(const DownArgs& args, int count, const uint32_t* neurons,
                                               const GpuTokenMask* masks, std::byte* ring,
                                               float (&sums)[kTokens][kLaneColumns]) {
-  constexpr int kDepth = Codec::kColumnDepth, kSlot = kColumnSlotBytes<Codec>;
-  constexpr int kValues = Codec::kStepBytes + 16;  // their place in a slot
+  using Copies = ColumnCopies<Codec, kAligned>;
+  constexpr int kRows = Codec::kTurnRows, kTurn = kColumnTurnBytes<Codec>;
   const int lane = threadIdx.x % kWarpLanes;
-  const int64_t begin = int64_t{blockIdx.x} * Codec::kStepBytes;
   const bool inside = blockIdx.x * kFfnTileColumns + lane * kLaneColumns < args.d_model;
-  const auto fetch = [&](int j, int place) {
-    if (j < count) {
-      const int64_t neuron = neurons[j];
-      std::byte* const slot = ring + place * kSlot;
-      StageBytes<Codec::kStepBytes, kAligned>(args.down + neuron * args.stride_bytes, begin, args.row_bytes,
-                                              lane, slot);
-      if (4 * lane < args.hidden_stride)
-        CopyAsync16(slot + kValues + 16 * lane, args.hidden + neuron * args.hidden_stride + 4 * lane);
-    }
-    CommitCopies();
-  };
-  for (int j = 0; j < kDepth - 1; ++j) fetch(j, j);
-  int place = 0;
-  for (int j = 0; j < count; ++j) {
-    WaitForCopies<kDepth - 2>();
+  const LanePlace place = Codec::Place(lane);
+  const SharedPlace slots = Pinned(PlaceOf(ring)), words = Pinned(slots + place.words),
+                    scales = Pinned(slots + place.scale);
+  const int shift = Pinned(place.shift);
+  const Copies copies(args, count, neurons, slots);
+  for (int i = 0; i < Codec::kTurns - 1; ++i) copies.Fetch(i * kRows, i * kTurn);
+  int turn = 0, fetched_turn = (Codec::kTurns - 1) * kTurn;
+#pragma unroll 1
+  for (int first = 0; first < count; first += kRows) {
+    WaitForCopies<Codec::kTurns - 2>();
     __syncwarp();
-    fetch(j + kDepth - 1, (place + kDepth - 1) % kDepth);
-    const std::byte* const slot = ring + place * kSlot;
+    copies.Fetch(first + (Codec::kTurns - 1) * kRows, fetched_turn);
+    fetched_turn = turn;
+    const LanePiece piece = {BytesAt(words + turn), BytesAt(scales + turn), shift};
+    const std::byte* const values = BytesAt(slots + (turn + Copies::kValues));
     if (inside) {
-      const unsigned mask = masks[j];
-      const auto* values = reinterpret_cast<const float*>(slot + kValues);
-      float w[kLaneColumns];
-      const float scale = Codec::Decode(slot, lane, w);
 #pragma unroll
-      for (int t = 0; t < kTokens; ++t) {
-        if (kTokens > 1 && (mask >> t & 1) == 0) continue;
-        const float factor = Codec::kScaled ? values[t] * scale : values[t];
+      for (int r = 0; r < kRows; ++r) {
+        if (first + r >= count) break;
+        const unsigned mask = masks[first + r];
+        float w[kLaneColumns];
+        const float scale = Codec::Decode(piece + r * Copies::kSlot, w);
 #pragma unroll
-        for (int i = 0; i < kLaneColumns; ++i) sums[t][i] = __fmaf_rn(factor, w[i], sums[t][i]);
+        for (int t = 0; t < kTokens; ++t) {
+          if (kTokens > 1 && (mask >> t & 1) == 0) continue;
+          const float value = reinterpret_cast<const float*>(values + r * Copies::kSlot)[t];
+          const float factor = Codec::kScaled ? value * scale : value;
+#pragma unroll
+          for (int i = 0; i < kLaneColumns; ++i) sums[t][i] = __fmaf_rn(factor, w[i], sums[t][i]);
+        }
       }
     }
-    place = (place + 1) % kDepth;
+    turn = turn == (Codec::kTurns - 1) * kTurn ? 0 : turn + kTurn;
   }
   WaitForCopies<0>();
   __syncwarp();

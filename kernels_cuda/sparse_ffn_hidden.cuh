@@ -22,8 +22,8 @@ struct HiddenArgs {
   const std::byte* bundles;
   int64_t stride_bytes;
   int64_t up_offset_bytes;
-  int64_t gate_row_bytes;
-  int64_t up_row_bytes;
+  int gate_row_bytes;
+  int up_row_bytes;
   ElementType gate_type;
   ElementType up_type;
   bool gated;
@@ -156,7 +156,7 @@ __device__ __forceinline__ void ClearOthers(const HiddenArgs& args, unsigned tok
 }
 
 template <int kTokens, bool kAligned, bool kSharedInput>
-__global__ void __launch_bounds__(kMostStreamWarps* kWarpLanes, 1) GateAndUp(const HiddenArgs args) {
+__global__ void __launch_bounds__(StreamWarpsFor(kTokens) * kWarpLanes, 1) GateAndUp(const HiddenArgs args) {
   TC_DYNAMIC_SHARED(std::byte, shared);
   const int lane = threadIdx.x % kWarpLanes, warp = threadIdx.x / kWarpLanes, warps = blockDim.x / kWarpLanes;
   std::byte* const ring = shared + args.input_bytes + warp * kRingBytes;
@@ -189,7 +189,7 @@ __global__ void __launch_bounds__(kMostStreamWarps* kWarpLanes, 1) GateAndUp(con
     for (int phase = 0; phase < (args.gated ? 2 : 1); ++phase) {
       const bool gate = phase == 0;
       const ElementType type = gate ? args.gate_type : args.up_type;
-      const int64_t row_bytes = gate ? args.gate_row_bytes : args.up_row_bytes;
+      const int row_bytes = gate ? args.gate_row_bytes : args.up_row_bytes;
       const std::byte* const first = args.bundles + (gate ? 0 : args.up_offset_bytes);
       const auto row_of = [&](int j) {
         return first + __shfl_sync(kFullWarp, neuron, order[j]) * args.stride_bytes;

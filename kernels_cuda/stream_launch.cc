@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "kernels_cuda/gpu_kernels.h"
+
 namespace thermocline::TC_GPU_NAMESPACE {
 namespace {
 
@@ -18,7 +20,7 @@ absl::StatusOr<int> Attribute(cudaDeviceAttr attribute, int device) {
 
 }  // namespace
 
-absl::StatusOr<StreamLaunch> PlanStreams(GpuStream stream, int64_t cols, bool one_aligned_token,
+absl::StatusOr<StreamLaunch> PlanStreams(GpuStream stream, int64_t cols, int64_t n_tokens, bool aligned,
                                          int64_t ring_bytes, int64_t other_bytes) {
   const int device = StreamOf(stream).device;
   StreamLaunch plan;
@@ -26,10 +28,10 @@ absl::StatusOr<StreamLaunch> PlanStreams(GpuStream stream, int64_t cols, bool on
   TC_ASSIGN_OR_RETURN(const int shared_bytes, Attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
   const int64_t room = shared_bytes - other_bytes;
   const int64_t input_bytes = (cols + 255) / 256 * 256 * static_cast<int64_t>(sizeof(float));
-  if (one_aligned_token && input_bytes + kLeastWarps * ring_bytes <= room)
+  if (aligned && n_tokens == 1 && input_bytes + kLeastWarps * ring_bytes <= room)
     plan.input_bytes = static_cast<int>(input_bytes);
-  plan.warps =
-      static_cast<int>(std::clamp<int64_t>((room - plan.input_bytes) / ring_bytes, 1, kMostStreamWarps));
+  plan.warps = static_cast<int>(std::clamp<int64_t>(
+      (room - plan.input_bytes) / ring_bytes, 1, StreamWarpsFor(aligned ? n_tokens : kGpuMostSparseTokens)));
   plan.shared_bytes = static_cast<size_t>(plan.input_bytes + plan.warps * ring_bytes + other_bytes);
   return plan;
 }
