@@ -42,7 +42,7 @@ absl::StatusOr<RequestHandle> Scheduler::Submit(CompletionRequest request,
   const RequestHandle handle = next_handle_++;
   if (request.id.empty()) request.id = fmt::format("request-{}", handle);
   auto sequence =
-      std::make_shared<Sequence>(handle, std::move(request), std::move(observer), tokenizer_, limits());
+      std::make_shared<Sequence>(handle, std::move(request), std::move(observer), tokenizer_, limits(), now);
   unfinished_.emplace(handle, sequence);
   queue_.Push(std::move(sequence), now);
   work_or_stop_.notify_one();

@@ -6,12 +6,12 @@ namespace thermocline {
 
 Sequence::Sequence(RequestHandle the_handle, CompletionRequest the_request,
                    std::shared_ptr<CompletionObserver> the_observer, const Tokenizer& tokenizer,
-                   const RequestLimits& limits)
+                   const RequestLimits& limits, std::chrono::steady_clock::time_point arrival)
     : handle(the_handle),
       request(std::move(the_request)),
       observer(std::move(the_observer)),
       tokens(request.prompt),
-      completion(request, *observer, tokenizer, limits, std::chrono::steady_clock::now()) {}
+      completion(request, *observer, tokenizer, limits, arrival) {}
 
 absl::Status Sequence::CheckInterrupt(std::chrono::steady_clock::time_point now) const {
   switch (interrupt.load(std::memory_order_relaxed)) {

@@ -23,7 +23,7 @@ struct Sequence {
 
   Sequence(RequestHandle the_handle, CompletionRequest the_request,
            std::shared_ptr<CompletionObserver> the_observer, const Tokenizer& tokenizer,
-           const RequestLimits& limits);
+           const RequestLimits& limits, std::chrono::steady_clock::time_point arrival);
 
   int64_t n_prompt() const { return static_cast<int64_t>(request.prompt.size()); }
   SequenceProgress progress() const {

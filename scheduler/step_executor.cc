@@ -30,6 +30,10 @@ absl::Status StepExecutor::Execute(StepPhase phase, std::span<SliceWork> work) {
   for (SliceWork& slice : work) slice.audited = phase == StepPhase::kDecode && AuditIsDue(*slice.sequence);
   const auto audited = std::ranges::partition(work, [](const SliceWork& slice) { return !slice.audited; });
   const size_t n_shared = work.size() - audited.size();
+  // Tokens of the same mode stand together, so that the runner computes them together.
+  std::ranges::partition(work.first(n_shared), [](const SliceWork& slice) {
+    return slice.sequence->completion.quality() == Quality::kExact;
+  });
   counts_.last_requests = static_cast<int64_t>(work.size());
   counts_.last_tokens = 0;
   if (n_shared > 0) TC_RETURN_IF_ERROR(RunTogetherOrAlone(phase, work.first(n_shared)));

@@ -27,7 +27,8 @@ int64_t StepTimes::ChunkTokens(StepPhase phase) const {
   if (last.n_tokens == 0 || last.seconds <= 0 || decode_step_seconds_ <= 0) return kKvPageTokens;
   const double wanted = kChunkInDecodeSteps * decode_step_seconds_;
   constexpr double kMost = 1 << 20;  // above any step's limit
-  const double tokens = std::ceil(static_cast<double>(last.n_tokens) * wanted / last.seconds);
+  const double scaled = static_cast<double>(last.n_tokens) * wanted / last.seconds;
+  const double tokens = last.seconds > wanted ? std::floor(scaled) : std::ceil(scaled);
   return static_cast<int64_t>(std::clamp(tokens, 1.0, kMost));
 }
 

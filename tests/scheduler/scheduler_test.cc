@@ -8,39 +8,15 @@
 
 #include "tests/support/puppet_runner.h"
 #include "tests/support/puppet_tokenizer.h"
+#include "tests/support/recorder.h"
 
 namespace thermocline {
 namespace {
 
 using testing::PuppetRunner;
 using testing::PuppetTokenizer;
+using testing::Recorder;
 using namespace std::chrono_literals;
-
-// Gathers what a request gives out, and lets a test wait for its end.
-class Recorder final : public CompletionObserver {
- public:
-  void OnDelta(CompletionDelta delta) override {
-    EXPECT_FALSE(ended_) << "a delta after the end";
-    text += delta.text;
-    token_ids.insert(token_ids.end(), delta.token_ids.begin(), delta.token_ids.end());
-    logprobs.insert(logprobs.end(), delta.logprobs.begin(), delta.logprobs.end());
-  }
-  void OnFinish(absl::StatusOr<CompletionSummary> result) override {
-    EXPECT_FALSE(ended_) << "two ends";
-    ended_ = true;
-    end_.set_value(std::move(result));
-  }
-  absl::StatusOr<CompletionSummary> Wait() { return future_.get(); }
-
-  std::string text;
-  std::vector<TokenId> token_ids;
-  std::vector<TokenLogprob> logprobs;
-
- private:
-  bool ended_ = false;
-  std::promise<absl::StatusOr<CompletionSummary>> end_;
-  std::future<absl::StatusOr<CompletionSummary>> future_ = end_.get_future();
-};
 
 CompletionRequest Prompt(std::string_view text, int64_t max_tokens = 5) {
   CompletionRequest request;
@@ -218,7 +194,10 @@ TEST_F(SchedulerTest, AFullQueueRefuses) {
   runner_.WaitUntilHeld();
   ASSERT_TRUE(submit().ok());
   ASSERT_TRUE(submit().ok());
-  EXPECT_EQ(submit(), ResourceExhausted("the queue is full: 2 requests wait, the limit is 2"));
+  const absl::Status refused = submit();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(MessageOf(refused), "the queue is full: 2 requests wait, the limit is 2");
+  EXPECT_TRUE(RetryDelayOf(refused).has_value());
   runner_.Release();
   for (const auto& recorder : admitted) EXPECT_EQ(recorder->Wait()->completion_tokens, 5);
 }
