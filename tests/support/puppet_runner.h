@@ -98,10 +98,12 @@ class PuppetRunner final : public ModelRunner {
     lose_at_ = call;
   }
 
-  // The call of this number (the first ever is 1) and all later ones wait in Forward until Release().
+  // The call of this number (the first ever is 1) and all later ones wait until Release(), or HoldAt() of a
+  // higher number.
   void HoldAt(int64_t call) {
     const std::lock_guard lock(mutex_);
     hold_at_ = call;
+    changed_.notify_all();
   }
   void WaitUntilHeld() {
     std::unique_lock lock(mutex_);
