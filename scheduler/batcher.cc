@@ -128,10 +128,11 @@ void Batcher::Complete() {
 void Batcher::Advance(const SliceWork& work) {
   Sequence& sequence = *work.sequence;
   sequence.n_computed += work.n_tokens;
-  PublishPages(sequence);
   if (work.logits.empty()) return;
   const std::optional<TokenId> token = sequence.completion.Take(work.logits, now_(), scratch_);
   if (!token) return;
+  // Only now: what led to logits that are no numbers must not lead other requests there.
+  PublishPages(sequence);
   if (static_cast<int64_t>(sequence.tokens.size()) == sequence.n_prompt())
     counts_.prompt_tokens += static_cast<uint64_t>(sequence.n_prompt());
   sequence.tokens.push_back(*token);
