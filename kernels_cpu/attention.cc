@@ -70,49 +70,69 @@ float Exponentials(float* scores, int64_t count, float maximum, float scale) {
   return SumLanes(sum);
 }
 
+// One head's cache as a token sees it.
+struct HeadPages {
+  const float* cache;  // of the KV head
+  const int32_t* pages;
+  int64_t page_tokens, page_stride, value_offset, d_head, count;
+
+  // Calls work(first position, positions, their keys) for each page in turn.
+  template <typename Work>
+  HWY_INLINE void ForEachPage(const Work& work) const {
+    for (int64_t p = 0, page = 0; p < count; p += page_tokens, ++page)
+      work(p, HWY_MIN(page_tokens, count - p), cache + pages[page] * page_stride);
+  }
+};
+
 // output[c..] = factor * sum_p weights[p] * value_p[c..] for kVectors vectors.
 template <int kVectors>
-HWY_INLINE void WeighValues(const float* HWY_RESTRICT weights, int64_t count,
-                            const float* HWY_RESTRICT values, int64_t d_head, F32 factor,
+HWY_INLINE void WeighValues(const float* HWY_RESTRICT weights, const HeadPages& head, int64_t c, F32 factor,
                             float* HWY_RESTRICT output) {
   F32 sum[kVectors];
   for (F32& s : sum) s = hn::Zero(F32Tag());
-  for (int64_t p = 0; p < count; ++p) {
-    const F32 weight = hn::Set(F32Tag(), weights[p]);
-    THERMOCLINE_UNROLL(8)
-    for (int k = 0; k < kVectors; ++k)
-      sum[k] = hn::MulAdd(weight, hn::LoadU(F32Tag(), values + p * d_head + k * kLanes), sum[k]);
-  }
-  for (int k = 0; k < kVectors; ++k) hn::StoreU(hn::Mul(sum[k], factor), F32Tag(), output + k * kLanes);
+  head.ForEachPage([&](int64_t first, int64_t n, const float* HWY_RESTRICT keys) HWY_ATTR {
+    const float* HWY_RESTRICT values = keys + head.value_offset + c;
+    for (int64_t p = 0; p < n; ++p) {
+      const F32 weight = hn::Set(F32Tag(), weights[first + p]);
+      THERMOCLINE_UNROLL(8)
+      for (int k = 0; k < kVectors; ++k)
+        sum[k] = hn::MulAdd(weight, hn::LoadU(F32Tag(), values + p * head.d_head + k * kLanes), sum[k]);
+    }
+  });
+  for (int k = 0; k < kVectors; ++k) hn::StoreU(hn::Mul(sum[k], factor), F32Tag(), output + c + k * kLanes);
 }
 
-void WeighValuesTail(const float* weights, int64_t count, const float* values, int64_t d_head, int64_t left,
-                     F32 factor, float* output) {
+void WeighValuesTail(const float* weights, const HeadPages& head, int64_t c, F32 factor, float* output) {
+  const int64_t left = head.d_head - c;
   F32 sum = hn::Zero(F32Tag());
-  for (int64_t p = 0; p < count; ++p)
-    sum = hn::MulAdd(hn::Set(F32Tag(), weights[p]), LoadPartial(values + p * d_head, left), sum);
-  StorePartial(hn::Mul(sum, factor), output, left);
+  head.ForEachPage([&](int64_t first, int64_t n, const float* keys) HWY_ATTR {
+    const float* values = keys + head.value_offset + c;
+    for (int64_t p = 0; p < n; ++p)
+      sum =
+          hn::MulAdd(hn::Set(F32Tag(), weights[first + p]), LoadPartial(values + p * head.d_head, left), sum);
+  });
+  StorePartial(hn::Mul(sum, factor), output + c, left);
 }
 
-void AttendHead(const float* query, const float* keys, const float* values, int64_t d_head, int64_t count,
-                float scale, float* scores, float* output) {
-  int64_t p = 0;
-  for (; p + kGroupPositions <= count; p += kGroupPositions)
-    ScorePositions<kGroupPositions>(query, keys + p * d_head, d_head, scores + p);
-  for (; p < count; ++p) ScorePositions<1>(query, keys + p * d_head, d_head, scores + p);
+void AttendHead(const float* query, const HeadPages& head, float scale, float* scores, float* output) {
+  const int64_t d_head = head.d_head;
+  head.ForEachPage([&](int64_t first, int64_t n, const float* keys) HWY_ATTR {
+    int64_t p = 0;
+    for (; p + kGroupPositions <= n; p += kGroupPositions)
+      ScorePositions<kGroupPositions>(query, keys + p * d_head, d_head, scores + first + p);
+    for (; p < n; ++p) ScorePositions<1>(query, keys + p * d_head, d_head, scores + first + p);
+  });
 
-  const float sum = Exponentials(scores, count, Maximum(scores, count), scale);
+  const float sum = Exponentials(scores, head.count, Maximum(scores, head.count), scale);
   const F32 factor = hn::Set(F32Tag(), 1.0f / sum);
 
   constexpr int kWide = 8;
   int64_t c = 0;
   for (; c + kWide * kLanes <= d_head; c += kWide * kLanes)
-    WeighValues<kWide>(scores, count, values + c, d_head, factor, output + c);
-  for (; c + 4 * kLanes <= d_head; c += 4 * kLanes)
-    WeighValues<4>(scores, count, values + c, d_head, factor, output + c);
-  for (; c + kLanes <= d_head; c += kLanes)
-    WeighValues<1>(scores, count, values + c, d_head, factor, output + c);
-  if (c < d_head) WeighValuesTail(scores, count, values + c, d_head, d_head - c, factor, output + c);
+    WeighValues<kWide>(scores, head, c, factor, output);
+  for (; c + 4 * kLanes <= d_head; c += 4 * kLanes) WeighValues<4>(scores, head, c, factor, output);
+  for (; c + kLanes <= d_head; c += kLanes) WeighValues<1>(scores, head, c, factor, output);
+  if (c < d_head) WeighValuesTail(scores, head, c, factor, output);
 }
 
 }  // namespace
@@ -120,12 +140,18 @@ void AttendHead(const float* query, const float* keys, const float* values, int6
 void Attention(const AttentionArgs& args, int64_t token, int64_t head_begin, int64_t head_end,
                std::span<float> scores) {
   const int64_t heads_per_kv_head = args.n_heads / args.n_kv_heads;
-  const int64_t count = args.first_position + token + 1;
-  HWY_DASSERT(args.n_heads % args.n_kv_heads == 0 && static_cast<int64_t>(scores.size()) >= count);
+  const AttentionToken& seen = args.tokens[static_cast<size_t>(token)];
+  HWY_DASSERT(args.n_heads % args.n_kv_heads == 0 && args.page_tokens % kGroupPositions == 0 &&
+              static_cast<int64_t>(scores.size()) >= seen.n_positions);
   for (int64_t head = head_begin; head < head_end; ++head) {
-    const int64_t kv_offset = head / heads_per_kv_head * args.head_stride;
-    AttendHead(args.queries.row_data(token) + head * args.d_head, args.keys + kv_offset,
-               args.values + kv_offset, args.d_head, count, args.scale, scores.data(),
+    const HeadPages pages{.cache = args.cache + head / heads_per_kv_head * args.head_stride,
+                          .pages = seen.pages,
+                          .page_tokens = args.page_tokens,
+                          .page_stride = args.page_stride,
+                          .value_offset = args.value_offset,
+                          .d_head = args.d_head,
+                          .count = seen.n_positions};
+    AttendHead(args.queries.row_data(token) + head * args.d_head, pages, args.scale, scores.data(),
                args.output.row_data(token) + head * args.d_head);
   }
 }

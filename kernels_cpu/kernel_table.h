@@ -22,18 +22,28 @@
 
 namespace thermocline {
 
-// Causal grouped-query attention of some (token, head) pairs over one sequence's cache of one layer.
+// What one token of a step sees of its sequence.
+struct AttentionToken {
+  const int32_t* pages = nullptr;  // position p lies in page pages[p / page_tokens]
+  int64_t n_positions = 0;         // it sees [0, n_positions), its own the last
+};
+
+// Causal grouped-query attention of some (token, head) pairs over one layer's pages of keys and values. The
+// key of KV head h at place i of page g: cache + g * page_stride + h * head_stride + i * d_head; its value
+// lies value_offset further.
 struct AttentionArgs {
-  MatrixView<const float> queries;  // (n_tokens, n_heads * d_head), already rotated
-  MatrixView<float> output;         // (n_tokens, n_heads * d_head)
-  const float* keys = nullptr;      // key of KV head h at position p: keys + h * head_stride + p * d_head
-  const float* values = nullptr;    // likewise
-  int64_t head_stride = 0;          // elements between KV heads
+  MatrixView<const float> queries;         // (n_tokens, n_heads * d_head), already rotated
+  MatrixView<float> output;                // (n_tokens, n_heads * d_head)
+  std::span<const AttentionToken> tokens;  // (n_tokens)
+  const float* cache = nullptr;
+  int64_t page_tokens = 0;  // positions of a page, a multiple of 4
+  int64_t page_stride = 0;  // strides in elements
+  int64_t head_stride = 0;
+  int64_t value_offset = 0;
   int64_t n_heads = 0;
   int64_t n_kv_heads = 0;
   int64_t d_head = 0;
-  int64_t first_position = 0;  // position of token 0; token t sees positions [0, first_position + t]
-  float scale = 1.0f;          // multiplies q.k; usually 1/sqrt(d_head)
+  float scale = 1.0f;  // multiplies q.k; usually 1/sqrt(d_head)
 };
 
 // A feed-forward block over the candidates of a table (sparse_ffn.h says what is read).
@@ -112,7 +122,7 @@ struct KernelTable {
   void (*add)(std::span<const float> y, std::span<float> x);
 
   // Attention of the query heads [head_begin, head_end) of token t. scores: scratch of at least
-  // first_position + t + 1 floats.
+  // tokens[t].n_positions floats.
   void (*attention)(const AttentionArgs& args, int64_t token, int64_t head_begin, int64_t head_end,
                     std::span<float> scores);
 };

@@ -61,7 +61,7 @@ void RmsNorm(const CpuContext& context, MatrixView<const float> x, std::span<con
 void Rope(const CpuContext& context, MatrixView<const float> cos, MatrixView<const float> sin, int64_t d_head,
           bool half, MatrixView<float> x);
 
-// Attention of all tokens and heads. scores: (n_heads, at least first_position + n_tokens).
+// Attention of all tokens and heads. scores: (n_heads, the most positions that a token sees).
 void Attention(const CpuContext& context, const AttentionArgs& args, MatrixView<float> scores);
 
 // x += y, (n_tokens, d_model).

@@ -4,7 +4,7 @@
 
 #include <utility>
 
-namespace thermocline {
+namespace thermocline::TC_GPU_NAMESPACE {
 namespace {
 
 absl::StatusCode CodeOf(cudaError_t error) {
@@ -13,6 +13,7 @@ absl::StatusCode CodeOf(cudaError_t error) {
       return absl::StatusCode::kResourceExhausted;
     case cudaErrorInvalidDevice:
       return absl::StatusCode::kInvalidArgument;
+    // No such device, or none any more: what comes after these errors fails, too.
     case cudaErrorNoDevice:
     case cudaErrorInsufficientDriver:
     case cudaErrorInitializationError:
@@ -20,6 +21,19 @@ absl::StatusCode CodeOf(cudaError_t error) {
     case cudaErrorSystemDriverMismatch:
     case cudaErrorSystemNotReady:
     case cudaErrorNoKernelImageForDevice:
+    case cudaErrorECCUncorrectable:
+    case cudaErrorNvlinkUncorrectable:
+    case cudaErrorContained:
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorAssert:
+    case cudaErrorHardwareStackError:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorLaunchFailure:
+    case cudaErrorExternalDevice:
       return absl::StatusCode::kUnavailable;
     default:
       return absl::StatusCode::kInternal;
@@ -40,9 +54,10 @@ absl::StatusOr<CudaStream> CreateCudaStream() {
   return CudaStream(stream);
 }
 
-absl::StatusOr<CudaEvent> CreateCudaEvent() {
+absl::StatusOr<CudaEvent> CreateCudaEvent(bool timed) {
   cudaEvent_t event = nullptr;
-  TC_CUDA_RETURN_IF_ERROR(cudaEventCreate(&event));
+  TC_CUDA_RETURN_IF_ERROR(
+      cudaEventCreateWithFlags(&event, timed ? cudaEventDefault : cudaEventDisableTiming));
   return CudaEvent(event);
 }
 
@@ -71,4 +86,4 @@ CurrentDevice::~CurrentDevice() {
   if (before_ >= 0) cudaSetDevice(before_);
 }
 
-}  // namespace thermocline
+}  // namespace thermocline::TC_GPU_NAMESPACE

@@ -12,17 +12,23 @@
 
 #include "core/status.h"
 
-namespace thermocline {
+#if defined(TC_CUDA_EMULATION)
+#define TC_GPU_NAMESPACE emulated_gpu
+#else
+#define TC_GPU_NAMESPACE cuda_gpu
+#endif
+
+namespace thermocline::TC_GPU_NAMESPACE {
 
 // `call` is the call's text; its name goes into the message. Clears the error that CUDA remembers for the
 // thread.
 absl::Status CudaError(std::string_view call, cudaError_t error);
 
 // Returns from a function of Status or StatusOr when the call fails.
-#define TC_CUDA_RETURN_IF_ERROR(call)                                 \
-  do {                                                                \
-    if (const cudaError_t tc_error = (call); tc_error != cudaSuccess) \
-      return ::thermocline::CudaError(#call, tc_error);               \
+#define TC_CUDA_RETURN_IF_ERROR(call)                                     \
+  do {                                                                    \
+    if (const cudaError_t tc_error = (call); tc_error != cudaSuccess)     \
+      return ::thermocline::TC_GPU_NAMESPACE::CudaError(#call, tc_error); \
   } while (false)
 
 // A destructor has nobody to tell of an error; what a broken device still owes shows in the next call.
@@ -37,14 +43,21 @@ struct PinnedMemoryDeleter {
   void operator()(std::byte* memory) const { cudaFreeHost(memory); }
 };
 
+struct GraphDeleter {
+  void operator()(cudaGraph_t graph) const { cudaGraphDestroy(graph); }
+  void operator()(cudaGraphExec_t graph) const { cudaGraphExecDestroy(graph); }
+};
+
 // All are made on the current device.
 using CudaStream = std::unique_ptr<std::remove_pointer_t<cudaStream_t>, CudaDeleter>;
 using CudaEvent = std::unique_ptr<std::remove_pointer_t<cudaEvent_t>, CudaDeleter>;
 using DeviceMemory = std::unique_ptr<std::byte, DeviceMemoryDeleter>;
 using PinnedMemory = std::unique_ptr<std::byte, PinnedMemoryDeleter>;  // also mapped for the device
+using CudaGraph = std::unique_ptr<std::remove_pointer_t<cudaGraph_t>, GraphDeleter>;
+using CudaGraphExec = std::unique_ptr<std::remove_pointer_t<cudaGraphExec_t>, GraphDeleter>;
 
 absl::StatusOr<CudaStream> CreateCudaStream();  // does not wait for the default stream
-absl::StatusOr<CudaEvent> CreateCudaEvent();    // keeps times
+absl::StatusOr<CudaEvent> CreateCudaEvent(bool timed);
 absl::StatusOr<DeviceMemory> AllocateDeviceMemory(int64_t size_bytes);
 absl::StatusOr<PinnedMemory> AllocatePinnedMemory(int64_t size_bytes);
 
@@ -61,4 +74,4 @@ class CurrentDevice {
   int before_;  // -1: nothing to restore
 };
 
-}  // namespace thermocline
+}  // namespace thermocline::TC_GPU_NAMESPACE

@@ -14,6 +14,9 @@
 #include "kernels_cuda/device_probe_kernels.h"
 
 namespace thermocline {
+
+using namespace TC_GPU_NAMESPACE;
+
 namespace {
 
 constexpr int64_t kLeastBytes = int64_t{1} << 20;
@@ -191,8 +194,8 @@ absl::StatusOr<DeviceProbe> ProbeCudaDevice(const DeviceProbeOptions& options) {
   TC_ASSIGN_OR_RETURN(const CurrentDevice current, CurrentDevice::Create(options.device));
   Probe probe{.repetitions = options.repetitions};
   TC_ASSIGN_OR_RETURN(probe.stream, CreateCudaStream());
-  TC_ASSIGN_OR_RETURN(probe.begin, CreateCudaEvent());
-  TC_ASSIGN_OR_RETURN(probe.end, CreateCudaEvent());
+  TC_ASSIGN_OR_RETURN(probe.begin, CreateCudaEvent(/*timed=*/true));
+  TC_ASSIGN_OR_RETURN(probe.end, CreateCudaEvent(/*timed=*/true));
   TC_RETURN_IF_ERROR(MeasureMemory(probe, options.copy_bytes, result));
   TC_RETURN_IF_ERROR(MeasureLink(probe, options.link_bytes, result));
   TC_RETURN_IF_ERROR(MeasureLatency(probe, result));

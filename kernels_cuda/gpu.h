@@ -63,6 +63,9 @@ struct HostBlock {  // of the host, page-locked
   int64_t size_bytes = 0;
 };
 
+// Of device memory, for cuBLAS: allocated when a Gpu is opened.
+inline constexpr int64_t kGpuWorkspaceBytes = int64_t{8} << 20;
+
 struct GpuMemoryInfo {
   int64_t free_bytes = 0;
   int64_t total_bytes = 0;
@@ -77,9 +80,8 @@ class Gpu {
 
   // Aligned to 256 bytes, not initialised. ResourceExhausted naming `what` and the bytes.
   virtual absl::StatusOr<GpuOwned<DeviceBlock>> Allocate(std::string_view what, int64_t size_bytes) = 0;
-  virtual absl::StatusOr<GpuOwned<HostBlock>> AllocatePinned(std::string_view what,
-                                                                int64_t size_bytes) = 0;
-  virtual int64_t allocated_bytes() const = 0;              // of Allocate, as asked for
+  virtual absl::StatusOr<GpuOwned<HostBlock>> AllocatePinned(std::string_view what, int64_t size_bytes) = 0;
+  virtual int64_t allocated_bytes() const = 0;  // of Allocate, as asked for, and kGpuWorkspaceBytes
   virtual absl::StatusOr<GpuMemoryInfo> memory_info() = 0;  // as the driver reports it
 
   // Two streams. Work of one waits for the other's only through events.
@@ -121,8 +123,8 @@ GpuOwned<Handle>::~GpuOwned() {
 }
 
 // Opens device `ordinal`, as ListCudaDevices lists them. Unimplemented in a build without CUDA; Unavailable,
-// with the driver's words, where there is no usable driver or device; FailedPrecondition below compute
-// capability 7.5.
+// with the driver's words, where there is no usable driver or device; InvalidArgument where there are others;
+// FailedPrecondition below compute capability 7.5.
 absl::StatusOr<std::unique_ptr<Gpu>> OpenGpu(int ordinal);
 
 }  // namespace thermocline

@@ -92,7 +92,7 @@ absl::StatusOr<PlacementProblem> BuildPlacementProblem(const ActivationProfile& 
     return InvalidArgument("the profile does not say what the model's neurons weigh");
   }
   const auto cache_bytes_fit = CheckedMul(static_cast<uint64_t>(footprint.kv_bytes_per_token),
-                                          static_cast<uint64_t>(footprint.context_tokens));
+                                          static_cast<uint64_t>(footprint.context_tokens) + kKvPageTokens);
   const auto slots_fit =
       cache_bytes_fit
           ? CheckedMul(*cache_bytes_fit, static_cast<uint64_t>(std::max<int64_t>(1, options.slots)))
@@ -126,7 +126,7 @@ absl::StatusOr<PlacementProblem> BuildPlacementProblem(const ActivationProfile& 
          .held_out_frequency = Frequencies(layer.held_out.active, profile.held_out_tokens),
          .neuron_bytes = footprint.neuron_bytes,
          .attention_bytes = footprint.attention_bytes,
-         .kv_cache_bytes = footprint.kv_bytes_per_token * context * options.slots,
+         .kv_cache_bytes = footprint.kv_bytes_per_token * PagesFor(context * options.slots) * kKvPageTokens,
          .predictor_bytes = options.predictor_bytes.empty() ? 0 : options.predictor_bytes[l]});
   }
   if (options.device != DeviceKind::kCpu) {

@@ -92,6 +92,7 @@ absl::Status CpuDevice::Allocate() {
   TC_RETURN_IF_ERROR(allocate(scratch_.sin, tokens, rope_.pairs()));
   TC_RETURN_IF_ERROR(
       allocate(scratch_.sparse, 1, SparseFfnScratchSize(config_.d_ff, config_.d_model, kMostSparseTokens)));
+  scratch_.tokens.resize(static_cast<size_t>(tokens));
   scratch_.fired.resize(static_cast<size_t>(config_.d_ff));
   scratch_.rows.resize(static_cast<size_t>(config_.d_ff));
   return absl::OkStatus();
@@ -122,7 +123,7 @@ absl::StatusOr<WeightView> CpuDevice::Hold(const WeightView& weights) {
 // ---- Loading
 
 absl::Status CpuDevice::LoadAttention(int64_t layer, const LayerWeights& weights) {
-  const int64_t cache_bytes = KvCache::SizeBytes(config_, options_.context_tokens);
+  const int64_t cache_bytes = KvPages::SizeBytes(config_, options_.kv_pages);
   TC_RETURN_IF_ERROR(Account(fmt::format("layer {}'s attention and KV cache", layer),
                              weights.attention_bytes() + cache_bytes));
   AttentionWeights attention{.attention_norm = weights.attention_norm, .ffn_norm = weights.ffn_norm};
@@ -130,7 +131,7 @@ absl::Status CpuDevice::LoadAttention(int64_t layer, const LayerWeights& weights
   TC_ASSIGN_OR_RETURN(attention.key, Hold(weights.key));
   TC_ASSIGN_OR_RETURN(attention.value, Hold(weights.value));
   TC_ASSIGN_OR_RETURN(attention.output, Hold(weights.attention_output));
-  TC_ASSIGN_OR_RETURN(attention.cache, KvCache::Create(config_, options_.context_tokens));
+  TC_ASSIGN_OR_RETURN(attention.cache, KvPages::Create(config_, options_.kv_pages));
   layers_[static_cast<size_t>(layer)].attention = std::move(attention);
   return absl::OkStatus();
 }
@@ -179,6 +180,17 @@ absl::Status CpuDevice::LoadHead(std::span<const float> norm, const WeightView& 
 
 // ---- Operators
 
+void CpuDevice::Begin(const DeviceStep& step) {
+  work_ = {};
+  int64_t t = 0;
+  for (const SequenceSlice& slice : step.slices) {
+    rope_.Angles(slice.first_position, scratch_.cos.view().Rows(t, slice.n_tokens),
+                 scratch_.sin.view().Rows(t, slice.n_tokens));
+    for (int64_t i = 0; i < slice.n_tokens; ++i, ++t)
+      scratch_.tokens[static_cast<size_t>(t)] = {slice.pages.data(), slice.first_position + i + 1};
+  }
+}
+
 void CpuDevice::SetResidual(MatrixView<const float> residual) {
   Copy(residual, Rows(scratch_.residual, residual.rows));
 }
@@ -198,29 +210,30 @@ void CpuDevice::Attention(int64_t layer, const DeviceStep& step) {
   const auto epsilon = static_cast<float>(config_.norm_epsilon);
   const bool half = config_.rope_pairing == RopePairing::kHalf;
 
-  if (step.first_position != angles_position_ ||
-      n_tokens != angles_tokens_) {  // once a step, not once a layer
-    rope_.Angles(step.first_position, cos, sin);
-    angles_position_ = step.first_position;
-    angles_tokens_ = n_tokens;
-  }
   RmsNorm(context_, x, weights.attention_norm, epsilon, normed);
   MatMul(context_, weights.query, normed, q);
   MatMul(context_, weights.key, normed, k);
   MatMul(context_, weights.value, normed, v);
   Rope(context_, cos, sin, config_.d_head, half, q);
   Rope(context_, cos, sin, config_.d_head, half, k);
-  weights.cache.Store(step.first_position, k, v);
+  int64_t first = 0;
+  for (const SequenceSlice& slice : step.slices) {
+    weights.cache.Store(slice.pages, slice.first_position, k.Rows(first, slice.n_tokens),
+                        v.Rows(first, slice.n_tokens));
+    first += slice.n_tokens;
+  }
   thermocline::Attention(context_,
                          {.queries = q,
                           .output = attended,
-                          .keys = weights.cache.keys(),
-                          .values = weights.cache.values(),
+                          .tokens = std::span(scratch_.tokens).first(static_cast<size_t>(n_tokens)),
+                          .cache = weights.cache.data(),
+                          .page_tokens = kKvPageTokens,
+                          .page_stride = weights.cache.page_stride(),
                           .head_stride = weights.cache.head_stride(),
+                          .value_offset = weights.cache.value_offset(),
                           .n_heads = config_.n_heads,
                           .n_kv_heads = config_.n_kv_heads,
                           .d_head = config_.d_head,
-                          .first_position = step.first_position,
                           .scale = 1.0f / std::sqrt(static_cast<float>(config_.d_head))},
                          scratch_.scores.view());
   MatMul(context_, weights.output, attended, update);
@@ -236,28 +249,29 @@ void CpuDevice::Predict(int64_t layer, const DeviceStep& step, std::span<MarkedN
                                                          step.qualities, scratch_.predictor, marked);
 }
 
-NeuronWork CpuDevice::Neurons(int64_t layer, const DeviceStep& step, const MarkedNeurons& marked) {
+void CpuDevice::Neurons(int64_t layer, const DeviceStep& step, const MarkedNeurons& marked) {
   const Layer& weights = layers_[static_cast<size_t>(layer)];
   const NeuronTable& table = weights.neurons;
-  if (step.mode == NeuronMode::kDense && (table.empty() || table.packed()))
-    return DenseNeurons(weights, layer, step.n_tokens);
-  if (step.mode == NeuronMode::kPredicted) {
-    const NeuronSelection entries = marked.selection();
-    if (table.packed()) return SparseNeurons(table, entries, 0, step.n_tokens);
-    for (size_t i = 0; i < entries.rows.size(); ++i) scratch_.rows[i] = table.rows[entries.rows[i]];
-    return SparseNeurons(table, {std::span(scratch_.rows).first(entries.rows.size()), entries.tokens}, 0,
-                         step.n_tokens);
+  if (step.mode == NeuronMode::kDense && (table.empty() || table.packed())) {
+    work_ += DenseNeurons(weights, layer, step.n_tokens);
+  } else if (step.mode == NeuronMode::kPredicted) {
+    NeuronSelection entries = marked.selection();
+    if (!table.packed()) {
+      const auto rows = std::span(scratch_.rows).first(entries.rows.size());
+      for (size_t i = 0; i < rows.size(); ++i) rows[i] = table.rows[entries.rows[i]];
+      entries.rows = rows;
+    }
+    work_ += SparseNeurons(table, entries, 0, step.n_tokens);
+  } else {
+    for (int64_t token = 0; token < step.n_tokens; token += kMostSparseTokens) {
+      const int64_t count = std::min(kMostSparseTokens, step.n_tokens - token);
+      work_ += SparseNeurons(table, {table.rows, {}}, token, count);
+    }
+    if (step.audit) {
+      for (const uint32_t entry : marked.selection().rows)
+        work_.marked_active += scratch_.fired[entry] != 0 ? 1 : 0;
+    }
   }
-  NeuronWork work;
-  for (int64_t token = 0; token < step.n_tokens; token += kMostSparseTokens) {
-    const int64_t count = std::min(kMostSparseTokens, step.n_tokens - token);
-    work += SparseNeurons(table, {table.rows, {}}, token, count);
-  }
-  if (step.audit) {
-    for (const uint32_t entry : marked.selection().rows)
-      work.marked_active += scratch_.fired[entry] != 0 ? 1 : 0;
-  }
-  return work;
 }
 
 NeuronWork CpuDevice::DenseNeurons(const Layer& layer, int64_t index, int64_t n_tokens) {
@@ -310,10 +324,12 @@ void CpuDevice::AddPartial(MatrixView<const float> partial) {
   AddRows(context_, partial, Rows(scratch_.residual, partial.rows));
 }
 
-void CpuDevice::Head(int64_t first_row, MatrixView<float> logits) {
+void CpuDevice::Head(std::span<const int64_t> rows, MatrixView<float> logits) {
   const auto normed = Rows(scratch_.normed, logits.rows);
-  RmsNorm(context_, scratch_.residual.view().Rows(first_row, logits.rows), head_norm_,
-          static_cast<float>(config_.norm_epsilon), normed);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    context_.kernels->rms_norm(scratch_.residual.row(rows[i]), head_norm_,
+                               static_cast<float>(config_.norm_epsilon), normed.row(static_cast<int64_t>(i)));
+  }
   MatMul(context_, head_, normed, logits);
 }
 

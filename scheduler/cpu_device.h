@@ -9,7 +9,7 @@
 #include "core/thread_team.h"
 #include "model/neuron_table.h"
 #include "scheduler/device.h"
-#include "scheduler/kv_cache.h"
+#include "scheduler/kv_pages.h"
 #include "scheduler/rope_table.h"
 
 namespace thermocline {
@@ -24,7 +24,8 @@ class FeedForwardObserver {
 };
 
 struct CpuDeviceOptions {
-  int64_t context_tokens = 0;  // capacity of the KV cache
+  int64_t context_tokens = 0;  // most positions of a sequence
+  int64_t kv_pages = 0;        // of the KV cache
   int64_t block_tokens = 0;    // most tokens of a step
   // Whether weights are borrowed from who loads them, or copied.
   bool borrow_weights = true;
@@ -61,17 +62,22 @@ class CpuDevice final : public Device {
                              std::span<const std::vector<uint32_t>> tables, const WeightView& gate) override;
   absl::Status LoadHead(std::span<const float> norm, const WeightView& head) override;
 
+  bool asynchronous() const override { return false; }
+  void Await() override {}
+  void Begin(const DeviceStep& step) override;
+  absl::Status status() const override { return absl::OkStatus(); }
   void SetResidual(MatrixView<const float> residual) override;
   void GetResidual(MatrixView<float> residual) override;
   void Attention(int64_t layer, const DeviceStep& step) override;
   void SetInput(MatrixView<const float> input) override;
   void GetInput(MatrixView<float> input) override;
   void Predict(int64_t layer, const DeviceStep& step, std::span<MarkedNeurons> marked) override;
-  NeuronWork Neurons(int64_t layer, const DeviceStep& step, const MarkedNeurons& marked) override;
+  void Neurons(int64_t layer, const DeviceStep& step, const MarkedNeurons& marked) override;
+  NeuronWork work() const override { return work_; }
   void GetPartial(MatrixView<float> partial) override;
   void AddOwnPartial(const DeviceStep& step) override;
   void AddPartial(MatrixView<const float> partial) override;
-  void Head(int64_t first_row, MatrixView<float> logits) override;
+  void Head(std::span<const int64_t> rows, MatrixView<float> logits) override;
 
  private:
   struct AttentionWeights {
@@ -81,7 +87,7 @@ class CpuDevice final : public Device {
     WeightView value;                   // (n_kv_heads * d_head, d_model)
     WeightView output;                  // (d_model, n_heads * d_head)
     std::vector<float> ffn_norm;        // (d_model)
-    KvCache cache;
+    KvPages cache;
   };
   struct Layer {
     std::optional<AttentionWeights> attention;
@@ -105,6 +111,7 @@ class CpuDevice final : public Device {
     Matrix<float> partials;              // (1, FfnPartialsSize)
     Matrix<float> cos, sin;              // (n_tokens, rotated pairs)
     Matrix<float> sparse;                // (1, SparseFfnScratchSize)
+    std::vector<AttentionToken> tokens;  // (n_tokens), of the step
     std::vector<TokenMask> fired;        // (d_ff)
     std::vector<uint32_t> rows;          // (d_ff), marked rows of a borrowed table
     NeuronPredictor::Scratch predictor;  // taken with the first predictor
@@ -136,8 +143,7 @@ class CpuDevice final : public Device {
   WeightView head_;               // (n_vocab, d_model)
   FeedForwardObserver* observer_ = nullptr;
   Scratch scratch_;
-  int64_t angles_position_ = -1;  // of the step that scratch_.cos and sin are for
-  int64_t angles_tokens_ = 0;
+  NeuronWork work_;  // of the step
 };
 
 }  // namespace thermocline

@@ -4,7 +4,8 @@
 // A device has its own copy of the step's activations: the residual stream where it computes a layer's
 // attention, the feed-forward block's input, its partial sum of the block's output. What another device needs
 // travels through host memory by Get and Set. Loading comes before the first step. Operators are called by
-// the device's executor, one at a time; they allocate nothing and cannot fail.
+// the device's executor, one at a time. They answer nothing: after an error the device's later operators do
+// nothing, and status() says what happened.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +18,7 @@
 #include "model/plan.h"
 #include "model/weights.h"
 #include "predictor/neuron_predictor.h"
+#include "scheduler/model_runner.h"
 
 namespace thermocline {
 
@@ -30,7 +32,7 @@ std::string_view NameOf(NeuronMode mode);  // "dense", "exact", "predicted"
 
 struct DeviceStep {
   int64_t n_tokens = 0;
-  int64_t first_position = 0;
+  std::span<const SequenceSlice> slices;  // the tokens' sequences, none without pages
   NeuronMode mode = NeuronMode::kDense;
   bool audit = false;                  // with kExact: count too what the predictors would have marked
   std::span<const Quality> qualities;  // (n_tokens), for the predictors
@@ -66,7 +68,17 @@ class Device {
                                      const WeightView& gate) = 0;
   virtual absl::Status LoadHead(std::span<const float> norm, const WeightView& head) = 0;
 
-  // ---- Operators. Views are (step.n_tokens, d_model) where not said otherwise.
+  // ---- Operators. Views are (step.n_tokens, d_model) where not said otherwise; what they show must stay
+  // until Await, and what operators write to host memory is there once it returns.
+
+  // Whether operators return before they are done. Others are done at once, and their Await does nothing.
+  virtual bool asynchronous() const = 0;
+  virtual void Await() = 0;
+  // Comes first in every step.
+  virtual void Begin(const DeviceStep& step) = 0;
+  // Of the work since Begin, asked behind the last Await. ResourceExhausted: this step failed, a later one
+  // may do. Any other error: the device is lost, for good.
+  virtual absl::Status status() const = 0;
   virtual void SetResidual(MatrixView<const float> residual) = 0;
   virtual void GetResidual(MatrixView<float> residual) = 0;
   // residual += attention(norm(residual)); input = norm(residual).
@@ -76,14 +88,16 @@ class Device {
   // Marks neurons of every table of the layer; marked: (tables).
   virtual void Predict(int64_t layer, const DeviceStep& step, std::span<MarkedNeurons> marked) = 0;
   // partial = the block's output from this device's neurons. marked: this table's; read in predicted steps
-  // and audits.
-  virtual NeuronWork Neurons(int64_t layer, const DeviceStep& step, const MarkedNeurons& marked) = 0;
+  // and audits, but where the device is asynchronous and predicted itself.
+  virtual void Neurons(int64_t layer, const DeviceStep& step, const MarkedNeurons& marked) = 0;
+  // What Neurons did since Begin, asked behind the step's last Await.
+  virtual NeuronWork work() const = 0;
   virtual void GetPartial(MatrixView<float> partial) = 0;
   // residual += partial: the device's own, or one from elsewhere.
   virtual void AddOwnPartial(const DeviceStep& step) = 0;
   virtual void AddPartial(MatrixView<const float> partial) = 0;
-  // Final norm and head of the residual rows [first_row, first_row + logits.rows). logits: (rows, n_vocab).
-  virtual void Head(int64_t first_row, MatrixView<float> logits) = 0;
+  // Final norm and head of some of the residual's rows. logits: (rows, n_vocab).
+  virtual void Head(std::span<const int64_t> rows, MatrixView<float> logits) = 0;
 };
 
 }  // namespace thermocline

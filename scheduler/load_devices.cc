@@ -17,7 +17,7 @@ int64_t NeededBytes(const ModelConfig& config, const ModelWeights& weights, cons
     bytes += static_cast<int64_t>(placed.neurons[static_cast<size_t>(device)].size()) *
              layer.ffn.bundles.stride_bytes;
     if (placed.attention_device == device) {
-      bytes += layer.attention_bytes() + KvCache::SizeBytes(config, loading.context_tokens);
+      bytes += layer.attention_bytes() + KvPages::SizeBytes(config, loading.kv_pages);
     }
     if (loading.predictors != nullptr && placed.predictor_device == device)
       bytes += loading.predictors->layers[l].SizeBytes(config.d_model, config.d_ff);
@@ -37,9 +37,9 @@ absl::Status CheckAccelerators(const ModelConfig& config, const ModelWeights& we
     const int64_t needed = NeededBytes(config, weights, placement, d, loading);
     if (needed > device.budget_bytes) {
       return ResourceExhausted(
-          "{}: the plan's part of the model needs {} bytes with a context of {} tokens, the budget is {} "
+          "{}: the plan's part of the model needs {} bytes with a KV cache of {} tokens, the budget is {} "
           "bytes",
-          device.name, needed, loading.context_tokens, device.budget_bytes);
+          device.name, needed, loading.kv_pages * kKvPageTokens, device.budget_bytes);
     }
   }
   return absl::OkStatus();
@@ -77,6 +77,7 @@ absl::StatusOr<LoadedDevices> LoadDevices(const ModelConfig& config, ModelWeight
                                           const DeviceLoading& loading) {
   TC_RETURN_IF_ERROR(CheckAccelerators(config, weights, placement, loading));
   const CpuDeviceOptions options{.context_tokens = loading.context_tokens,
+                                 .kv_pages = loading.kv_pages,
                                  .block_tokens = loading.block_tokens,
                                  .borrow_neurons = loading.keep_host_copy};
   LoadedDevices loaded;

@@ -14,7 +14,8 @@ namespace thermocline {
 inline constexpr int64_t kAcceleratorBlockTokens = 64;
 
 struct DeviceLoading {
-  int64_t context_tokens = 0;
+  int64_t context_tokens = 0;  // most positions of a sequence
+  int64_t kv_pages = 0;
   int64_t block_tokens = 0;
   const Plan* plan = nullptr;                // nullptr: the CPU alone
   const PredictorSet* predictors = nullptr;  // nullptr: none

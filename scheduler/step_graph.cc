@@ -31,85 +31,127 @@ class GraphBuilder {
     return layer < placement_.layers.size() ? placement_.layers[layer].attention_device
                                             : placement_.head_device;
   }
+  // Whether other devices wait for what the home of a layer's attention tells them.
+  bool OthersWait(const LayerPlacement& layer) const {
+    const int home = layer.attention_device;
+    bool others = predict_ && layer.predictor_device != home;
+    for (int d = 0; d < placement_.n_devices; ++d) others |= d != home && layer.has_neurons(d);
+    return others;
+  }
+  // Whether a device launches its neurons before it is known on the host which are marked.
+  bool LaunchesUnasked(const LayerPlacement& layer, int d) const {
+    return device(d).asynchronous() && d == layer.attention_device &&
+           (!predict_ || d == layer.predictor_device);
+  }
 
   void AddLayer(int l) {
     const LayerPlacement& layer = placement_.layers[static_cast<size_t>(l)];
-    const OperatorId attention = AddAttention(l, layer);
-    const OperatorId input = predict_ ? AddPredict(l, layer, attention) : attention;
+    const int home = layer.attention_device;
+    OperatorId input = AddAttention(l, layer);
+    if (predict_) input = AddPredict(l, layer, input);
     std::vector<OperatorId> parts;
-    for (int d = 0; d < placement_.n_devices; ++d)
-      if (layer.has_neurons(d)) parts.push_back(AddNeurons(l, layer, d, input));
+    if (layer.has_neurons(home) && LaunchesUnasked(layer, home)) {
+      parts.push_back(AddNeurons(l, layer, home, input));
+      if (OthersWait(layer)) input = AddPublish(l, home, parts.back());
+    }
+    for (int d = 0; d < placement_.n_devices; ++d) {
+      if (layer.has_neurons(d) && !(d == home && LaunchesUnasked(layer, d)))
+        parts.push_back(AddNeurons(l, layer, d, input));
+    }
     AddMerge(l, layer, std::move(parts));
   }
 
   OperatorId AddAttention(int l, const LayerPlacement& layer) {
     const int home = layer.attention_device;
     const bool residual_comes = l == 0 || Home(static_cast<size_t>(l) - 1) != home;
-    bool input_goes = predict_ && layer.predictor_device != home;
-    for (int d = 0; d < placement_.n_devices; ++d) input_goes |= d != home && layer.has_neurons(d);
-    return previous_ = graph_.Add({.name = "attention",
-                                   .layer = l,
-                                   .device = home,
-                                   .work =
-                                       [&state = state_, &on = device(home), l, residual_comes, input_goes] {
-                                         if (residual_comes) on.SetResidual(Rows(state.residual, state));
-                                         on.Attention(l, state.step);
-                                         if (input_goes) on.GetInput(Rows(state.input, state));
-                                       },
-                                   .prerequisites = {previous_}});
+    const bool input_goes = OthersWait(layer);
+    const bool publishes_later = layer.has_neurons(home) && LaunchesUnasked(layer, home);
+    const bool waits = input_goes && !publishes_later && !(predict_ && layer.predictor_device == home);
+    return previous_ =
+               graph_.Add({.name = "attention",
+                           .layer = l,
+                           .device = home,
+                           .work =
+                               [&state = state_, &on = device(home), l, residual_comes, input_goes, waits] {
+                                 if (residual_comes) on.SetResidual(Rows(state.residual, state));
+                                 on.Attention(l, state.step);
+                                 if (input_goes) on.GetInput(Rows(state.input, state));
+                                 if (waits) on.Await();
+                               },
+                           .prerequisites = {previous_}});
   }
 
   OperatorId AddPredict(int l, const LayerPlacement& layer, OperatorId attention) {
     const int home = layer.predictor_device;
     const bool input_comes = home != layer.attention_device;
+    const bool waits = !(layer.has_neurons(home) && LaunchesUnasked(layer, home));
     return graph_.Add({.name = "predict",
                        .layer = l,
                        .device = home,
                        .work =
-                           [&state = state_, &on = device(home), l, input_comes] {
+                           [&state = state_, &on = device(home), l, input_comes, waits] {
                              if (input_comes) on.SetInput(Rows(state.input, state));
                              on.Predict(l, state.step, state.marked);
+                             if (waits) on.Await();
                            },
                        .prerequisites = {attention}});
+  }
+
+  OperatorId AddPublish(int l, int home, OperatorId neurons) {
+    return graph_.Add({.name = "publish",
+                       .layer = l,
+                       .device = home,
+                       .work = [&on = device(home)] { on.Await(); },
+                       .prerequisites = {neurons}});
   }
 
   OperatorId AddNeurons(int l, const LayerPlacement& layer, int d, OperatorId input) {
     const bool input_comes = d != layer.attention_device && !(predict_ && d == layer.predictor_device);
     const bool partial_goes = d != layer.attention_device;
     const auto index = static_cast<size_t>(d);
-    return graph_.Add({.name = "neurons",
-                       .layer = l,
-                       .device = d,
-                       .work =
-                           [&state = state_, &on = device(d), l, index, input_comes, partial_goes] {
-                             if (input_comes) on.SetInput(Rows(state.input, state));
-                             state.work[index] += on.Neurons(l, state.step, state.marked[index]);
-                             if (partial_goes) on.GetPartial(Rows(state.partials[index], state));
-                           },
-                       .needed = [&state = state_, index] { return IsNeeded(state, index); },
-                       .prerequisites = {input}});
+    Operator neurons{.name = "neurons",
+                     .layer = l,
+                     .device = d,
+                     .work =
+                         [&state = state_, &on = device(d), l, index, input_comes, partial_goes] {
+                           if (input_comes) on.SetInput(Rows(state.input, state));
+                           on.Neurons(l, state.step, state.marked[index]);
+                           if (partial_goes) {
+                             on.GetPartial(Rows(state.partials[index], state));
+                             on.Await();
+                           }
+                         },
+                     .prerequisites = {input}};
+    if (!LaunchesUnasked(layer, d))
+      neurons.needed = [&state = state_, index] { return IsNeeded(state, index); };
+    return graph_.Add(std::move(neurons));
   }
 
   void AddMerge(int l, const LayerPlacement& layer, std::vector<OperatorId> parts) {
     const int home = layer.attention_device;
     const bool residual_goes = Home(static_cast<size_t>(l) + 1) != home;
-    previous_ = graph_.Add({.name = "merge",
-                            .layer = l,
-                            .device = home,
-                            .work =
-                                [&state = state_, &layer, &on = device(home), home, residual_goes] {
-                                  for (int d = 0; d < static_cast<int>(layer.neurons.size()); ++d) {
-                                    const auto index = static_cast<size_t>(d);
-                                    if (!layer.has_neurons(d) || !IsNeeded(state, index)) continue;
-                                    if (d == home) {
-                                      on.AddOwnPartial(state.step);
-                                    } else {
-                                      on.AddPartial(Rows(state.partials[index], state));
-                                    }
-                                  }
-                                  if (residual_goes) on.GetResidual(Rows(state.residual, state));
-                                },
-                            .prerequisites = std::move(parts)});
+    const bool always_own = LaunchesUnasked(layer, home);
+    previous_ =
+        graph_.Add({.name = "merge",
+                    .layer = l,
+                    .device = home,
+                    .work =
+                        [&state = state_, &layer, &on = device(home), home, residual_goes, always_own] {
+                          for (int d = 0; d < static_cast<int>(layer.neurons.size()); ++d) {
+                            const auto index = static_cast<size_t>(d);
+                            if (!layer.has_neurons(d)) continue;
+                            if (d == home) {
+                              if (always_own || IsNeeded(state, index)) on.AddOwnPartial(state.step);
+                            } else if (IsNeeded(state, index)) {
+                              on.AddPartial(Rows(state.partials[index], state));
+                            }
+                          }
+                          if (residual_goes) {
+                            on.GetResidual(Rows(state.residual, state));
+                            on.Await();
+                          }
+                        },
+                    .prerequisites = std::move(parts)});
   }
 
   void AddHead() {
@@ -120,8 +162,8 @@ class GraphBuilder {
                 .work =
                     [&state = state_, &on = device(home), residual_comes] {
                       if (residual_comes) on.SetResidual(Rows(state.residual, state));
-                      if (state.logits.rows > 0)
-                        on.Head(state.step.n_tokens - state.logits.rows, state.logits);
+                      if (!state.logit_rows.empty()) on.Head(state.logit_rows, state.logits);
+                      on.Await();
                     },
                 .prerequisites = {previous_}});
   }
@@ -158,7 +200,6 @@ absl::StatusOr<std::unique_ptr<StepState>> StepState::Create(const ModelConfig& 
     marked.rows.resize(most);
     marked.tokens.resize(most);
   }
-  state->work.resize(static_cast<size_t>(placement.n_devices));
   return state;
 }
 

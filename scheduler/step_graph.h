@@ -18,8 +18,8 @@ namespace thermocline {
 struct StepState {
   DeviceStep step;
   std::span<const TokenId> tokens;
-  MatrixView<float> logits;      // (1 or n_tokens, n_vocab): of the last token, or of every one
-  std::vector<NeuronWork> work;  // (devices), of all layers
+  std::span<const int64_t> logit_rows;  // tokens whose logits are wanted, ascending
+  MatrixView<float> logits;             // (logit_rows, n_vocab)
 
   // Host memory through which devices pass what others need, for up to block_tokens.
   Matrix<float> residual;               // (n_tokens, d_model)
@@ -36,6 +36,9 @@ struct StepState {
 // Per layer: attention, perhaps predict, the neurons of every device that has some, all at the same time, and
 // merge, which adds the partial sums in the order of the devices. A device without neurons in a layer has no
 // operator there, and one whose neurons no token needs is not asked (Operator::needed).
+//
+// An asynchronous device that computes a layer's attention is given its own neurons too before anybody waits
+// for what the others need of it ("publish"), so that it never stands idle for the host's sake.
 //
 // embed: the first operator, which writes state.residual. predict: the graph has the layers' predictors.
 // All arguments must outlive the graph.

@@ -4,15 +4,18 @@
 #include "scheduler/transformer.h"
 
 #include <algorithm>
-#include <cmath>
+#include <limits>
+#include <numeric>
 
 #include "scheduler/distribution.h"
 
 namespace thermocline {
 namespace {
 
-std::string_view LabelOf(const StepInput& step) {
-  return step.kind == StepKind::kPrefill ? "prefill" : "decode";
+std::string LabelOf(StepKind kind, std::span<const SequenceSlice> slices, size_t n_tokens) {
+  const std::string_view name = kind == StepKind::kPrefill ? "prefill" : "decode";
+  if (slices.size() > 1) return fmt::format("{} of {} sequences ({} tokens)", name, slices.size(), n_tokens);
+  return fmt::format("{} at {} ({} tokens)", name, slices.front().first_position, n_tokens);
 }
 
 }  // namespace
@@ -26,6 +29,10 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelConf
   if (options.context_tokens < 0 || options.context_tokens > config.context_length) {
     return InvalidArgument("--context is {}, the model's context is {} tokens", options.context_tokens,
                            config.context_length);
+  }
+  if (options.kv_tokens != 0 && options.kv_tokens < options.context_tokens) {
+    return InvalidArgument("a KV cache of {} tokens does not hold a context of {}", options.kv_tokens,
+                           options.context_tokens);
   }
   if (options.block_tokens < 1)
     return InvalidArgument("a step of {} tokens is not possible", options.block_tokens);
@@ -46,6 +53,11 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelConf
 absl::Status Transformer::Prepare(ModelWeights& weights, const TransformerOptions& options) {
   mode_ = options.mode;
   context_tokens_ = options.context_tokens > 0 ? options.context_tokens : config_.context_length;
+  const int64_t kv_pages = PagesFor(std::max(options.kv_tokens, context_tokens_));
+  if (kv_pages > std::numeric_limits<KvPage>::max())
+    return InvalidArgument("a KV cache of {} tokens has too many pages", options.kv_tokens);
+  all_pages_.resize(static_cast<size_t>(kv_pages));
+  std::iota(all_pages_.begin(), all_pages_.end(), KvPage{0});
   block_tokens_ = std::min(options.block_tokens, context_tokens_);
   if (options.plan != nullptr && options.plan->devices.size() > 1)
     block_tokens_ = std::min(block_tokens_, kAcceleratorBlockTokens);
@@ -62,6 +74,7 @@ absl::Status Transformer::Prepare(ModelWeights& weights, const TransformerOption
       predictor_bytes_ += predictor.SizeBytes(config_.d_model, config_.d_ff);
   }
   dense_bytes_ = weights.bytes_per_token() - weights.ffn_bytes();
+  kv_token_bytes_ = config_.n_layers * KvPages::SizeBytes(config_, 1) / kKvPageTokens;
 
   if (options.plan != nullptr) {
     TC_ASSIGN_OR_RETURN(placement_, PlacementOf(*options.plan, config_));
@@ -70,6 +83,7 @@ absl::Status Transformer::Prepare(ModelWeights& weights, const TransformerOption
   }
   TC_ASSIGN_OR_RETURN(devices_, LoadDevices(config_, weights, context_, placement_,
                                             {.context_tokens = context_tokens_,
+                                             .kv_pages = kv_pages,
                                              .block_tokens = block_tokens_,
                                              .plan = options.plan,
                                              .predictors = options.predictors,
@@ -82,6 +96,8 @@ absl::Status Transformer::Prepare(ModelWeights& weights, const TransformerOption
   };
   graphs_[kPlain] = build(false);
   if (has_predictors_) graphs_[kPredicting] = build(true);
+  parts_.reserve(static_cast<size_t>(block_tokens_));
+  logit_rows_.reserve(static_cast<size_t>(block_tokens_));
   qualities_.resize(kMostSparseTokens);
   if (predicts()) exact_logits_.resize(static_cast<size_t>(config_.n_vocab));
   return absl::OkStatus();
@@ -98,98 +114,148 @@ std::vector<const Device*> Transformer::devices() const {
   return devices;
 }
 
-absl::Status Transformer::CheckStep(const StepInput& step, int64_t logit_rows) const {
+absl::Status Transformer::CheckStep(const BatchStep& step) const {
   const auto n_tokens = static_cast<int64_t>(step.tokens.size());
-  if (n_tokens < 1 || n_tokens > block_tokens_) {
+  if (n_tokens < 1 || n_tokens > block_tokens_)
     return InvalidArgument("a step of {} tokens, allowed are 1 to {}", n_tokens, block_tokens_);
+  int64_t slice_tokens = 0;
+  for (const SequenceSlice& slice : step.slices) {
+    TC_RETURN_IF_ERROR(CheckSlice(slice, step.kind));
+    slice_tokens += slice.n_tokens;
   }
-  if (step.first_position < 0 || step.first_position + n_tokens > context_tokens_) {
-    return OutOfRange("positions {} to {} are outside the context of {} tokens", step.first_position,
-                      step.first_position + n_tokens - 1, context_tokens_);
-  }
+  TC_CHECK(slice_tokens == n_tokens);
   for (const TokenId token : step.tokens) {
-    if (token < 0 || token >= config_.n_vocab) {
+    if (token < 0 || token >= config_.n_vocab)
       return InvalidArgument("token {} is outside the vocabulary of {}", token, config_.n_vocab);
-    }
   }
-  if (step.kind == StepKind::kDecode && step.quality != Quality::kExact && !predicts()) {
-    return FailedPrecondition("quality '{}' needs mode predicted, the mode is {}", NameOf(step.quality),
+  return health_;
+}
+
+absl::Status Transformer::CheckSlice(const SequenceSlice& slice, StepKind kind) const {
+  TC_CHECK(slice.n_tokens >= 1 && slice.n_tokens <= block_tokens_);
+  if (slice.first_position < 0 || slice.first_position > context_tokens_ - slice.n_tokens) {
+    return OutOfRange("positions {} to {} are outside the context of {} tokens", slice.first_position,
+                      slice.first_position + slice.n_tokens - 1, context_tokens_);
+  }
+  TC_CHECK(slice.pages.empty() ||
+           static_cast<int64_t>(slice.pages.size()) >= PagesFor(slice.first_position + slice.n_tokens));
+  if (kind == StepKind::kDecode && slice.quality != Quality::kExact && !predicts()) {
+    return FailedPrecondition("quality '{}' needs mode predicted, the mode is {}", NameOf(slice.quality),
                               NameOf(mode_));
   }
-  TC_CHECK(logit_rows == 1 || logit_rows == n_tokens);
   return absl::OkStatus();
 }
 
-NeuronMode Transformer::ModeOf(const StepInput& step) const {
-  if (step.kind == StepKind::kPrefill) return NeuronMode::kDense;
-  if (mode_ == NeuronMode::kPredicted && step.quality == Quality::kExact) return NeuronMode::kExact;
+NeuronMode Transformer::ModeOf(StepKind kind, Quality quality) const {
+  if (kind == StepKind::kPrefill) return NeuronMode::kDense;
+  if (mode_ == NeuronMode::kPredicted && quality == Quality::kExact) return NeuronMode::kExact;
   return mode_;
 }
 
-absl::Status Transformer::Forward(const StepInput& step, std::span<float> logits) {
-  TC_RETURN_IF_ERROR(CheckStep(step, 1));
-  TC_CHECK(static_cast<int64_t>(logits.size()) == config_.n_vocab);
-  RunStep(step, ModeOf(step), /*audit=*/false, {logits.data(), 1, config_.n_vocab, config_.n_vocab});
-  return absl::OkStatus();
+absl::Status Transformer::ForwardBatch(const BatchStep& step, MatrixView<float> logits) {
+  TC_RETURN_IF_ERROR(CheckStep(step));
+  TC_CHECK(logits.cols == config_.n_vocab &&
+           logits.rows == std::ranges::count_if(step.slices, &SequenceSlice::wants_logits));
+  return RunStep(step, /*audit=*/false, /*every_token=*/false, logits);
 }
 
 absl::Status Transformer::ForwardAll(const StepInput& step, MatrixView<float> logits) {
-  TC_RETURN_IF_ERROR(CheckStep(step, logits.rows));
-  TC_CHECK(logits.cols == config_.n_vocab);
-  RunStep(step, ModeOf(step), /*audit=*/false, logits);
-  return absl::OkStatus();
+  const SequenceSlice slice{.n_tokens = static_cast<int64_t>(step.tokens.size()),
+                            .first_position = step.first_position,
+                            .quality = step.quality};
+  const BatchStep batch{.tokens = step.tokens, .slices = {&slice, 1}, .kind = step.kind};
+  TC_RETURN_IF_ERROR(CheckStep(batch));
+  TC_CHECK(logits.cols == config_.n_vocab && logits.rows == slice.n_tokens);
+  return RunStep(batch, /*audit=*/false, /*every_token=*/true, logits);
 }
 
-absl::StatusOr<AuditFigures> Transformer::ForwardAudited(const StepInput& step, std::span<float> logits) {
-  TC_RETURN_IF_ERROR(CheckStep(step, 1));
-  if (step.tokens.size() != 1 || ModeOf(step) != NeuronMode::kPredicted)
+absl::StatusOr<AuditFigures> Transformer::ForwardBatchAudited(const BatchStep& step,
+                                                              MatrixView<float> logits) {
+  TC_RETURN_IF_ERROR(CheckStep(step));
+  if (step.tokens.size() != 1 || ModeOf(step.kind, step.slices.front().quality) != NeuronMode::kPredicted)
     return InvalidArgument("an audit compares one token of a predicted step with the exact one");
   // The exact step first: its keys and values at this position are then written over.
-  RunStep(step, NeuronMode::kExact, /*audit=*/true,
-          {exact_logits_.data(), 1, config_.n_vocab, config_.n_vocab});
+  TC_RETURN_IF_ERROR(RunStep(step, /*audit=*/true, /*every_token=*/false,
+                             {exact_logits_.data(), 1, config_.n_vocab, config_.n_vocab}));
   AuditFigures audit{.active_neurons = figures_.active_neurons, .marked_active_neurons = marked_active_};
-  TC_RETURN_IF_ERROR(Forward(step, logits));
-  const DistributionDistance distance = CompareDistributions(exact_logits_, logits);
+  TC_RETURN_IF_ERROR(ForwardBatch(step, logits));
+  const DistributionDistance distance = CompareDistributions(exact_logits_, logits.row(0));
   audit.kl_divergence = distance.kl_divergence;
   audit.same_top = distance.same_top;
   return audit;
 }
 
-void Transformer::RunStep(const StepInput& step, NeuronMode mode, bool audit, MatrixView<float> logits) {
+absl::Status Transformer::RunStep(const BatchStep& step, bool audit, bool every_token,
+                                  MatrixView<float> logits) {
   figures_ = {};
   marked_active_ = 0;
-  const auto n_tokens = static_cast<int64_t>(step.tokens.size());
-  const int64_t most = mode == NeuronMode::kDense ? n_tokens : kMostSparseTokens;
-  for (int64_t begin = 0; begin < n_tokens; begin += most) {
-    const int64_t count = std::min(most, n_tokens - begin);
-    StepInput part = step;
-    part.tokens = step.tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(count));
-    part.first_position = step.first_position + begin;
-    const bool last = begin + count == n_tokens;
-    const bool every_token = logits.rows > 1;
-    RunGraph(part, mode, audit, every_token ? logits.Rows(begin, count) : logits.Rows(0, last ? 1 : 0));
+  int64_t begin = 0, logits_done = 0;
+  auto slice = step.slices.begin();
+  int64_t slice_left = slice->n_tokens;  // of it, from `begin` on
+  while (slice != step.slices.end()) {
+    const NeuronMode mode = audit ? NeuronMode::kExact : ModeOf(step.kind, slice->quality);
+    int64_t room = mode == NeuronMode::kDense ? block_tokens_ : kMostSparseTokens;
+    parts_.clear();
+    logit_rows_.clear();
+    int64_t n_tokens = 0;
+    // As many tokens of the same mode as fit.
+    while (room > 0 && slice != step.slices.end() && (audit || ModeOf(step.kind, slice->quality) == mode)) {
+      const int64_t count = std::min(slice_left, room);
+      SequenceSlice part = *slice;
+      part.first_position += slice->n_tokens - slice_left;
+      part.n_tokens = count;
+      if (part.pages.empty()) part.pages = all_pages_;
+      parts_.push_back(part);
+      n_tokens += count;
+      room -= count;
+      slice_left -= count;
+      if (every_token) {
+        for (int64_t row = n_tokens - count; row < n_tokens; ++row) logit_rows_.push_back(row);
+      } else if (slice_left == 0 && slice->wants_logits) {
+        logit_rows_.push_back(n_tokens - 1);
+      }
+      if (slice_left == 0 && ++slice != step.slices.end()) slice_left = slice->n_tokens;
+    }
+    const auto wanted = static_cast<int64_t>(logit_rows_.size());
+    const auto tokens = step.tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(n_tokens));
+    TC_RETURN_IF_ERROR(RunGraph(tokens, mode, step.kind, audit, logits.Rows(logits_done, wanted)));
+    begin += n_tokens;
+    logits_done += wanted;
   }
+  return absl::OkStatus();
 }
 
-void Transformer::RunGraph(const StepInput& step, NeuronMode mode, bool audit, MatrixView<float> logits) {
+absl::Status Transformer::RunGraph(std::span<const TokenId> tokens, NeuronMode mode, StepKind kind,
+                                   bool audit, MatrixView<float> logits) {
   const bool predict = mode == NeuronMode::kPredicted || audit;
-  const auto n_tokens = static_cast<int64_t>(step.tokens.size());
   StepState& state = *state_;
-  state.tokens = step.tokens;
+  state.tokens = tokens;
+  state.logit_rows = logit_rows_;
   state.logits = logits;
-  state.step = {.n_tokens = n_tokens, .first_position = step.first_position, .mode = mode, .audit = audit};
+  state.step = {
+      .n_tokens = static_cast<int64_t>(tokens.size()), .slices = parts_, .mode = mode, .audit = audit};
   if (predict) {
-    std::ranges::fill(qualities_, step.quality);
-    state.step.qualities = std::span(qualities_).first(static_cast<size_t>(n_tokens));
+    auto quality = qualities_.begin();
+    for (const SequenceSlice& part : parts_) quality = std::fill_n(quality, part.n_tokens, part.quality);
+    state.step.qualities = std::span(qualities_).first(tokens.size());
   }
-  std::ranges::fill(state.work, NeuronWork{});
+  for (const auto& device : devices_.devices) device->Begin(state.step);
   const OperatorGraph& graph = graphs_[predict ? kPredicting : kPlain];
   executor_->Run(graph);
+  TC_RETURN_IF_ERROR(CheckDevices());
   AddFigures(mode, predict);
-  if (trace_ != nullptr) {
-    trace_->AddStep(fmt::format("{} at {} ({} tokens)", LabelOf(step), step.first_position, n_tokens), graph,
-                    executor_->timings());
+  if (trace_ != nullptr) trace_->AddStep(LabelOf(kind, parts_, tokens.size()), graph, executor_->timings());
+  return absl::OkStatus();
+}
+
+absl::Status Transformer::CheckDevices() {
+  for (const auto& device : devices_.devices) {
+    const absl::Status status = device->status();
+    if (status.ok()) continue;
+    if (!absl::IsResourceExhausted(status)) health_ = status;
+    return status;
   }
+  return absl::OkStatus();
 }
 
 void Transformer::Embed() {
@@ -201,17 +267,18 @@ void Transformer::Embed() {
 }
 
 void Transformer::AddFigures(NeuronMode mode, bool predicted) {
-  const DeviceStep& step = state_->step;
   NeuronWork all;
-  for (size_t d = 0; d < state_->work.size(); ++d) {
-    all += state_->work[d];
-    if (d > 0) figures_.active_on_accelerators += state_->work[d].active;
+  for (size_t d = 0; d < devices_.devices.size(); ++d) {
+    const NeuronWork work = devices_.devices[d]->work();
+    all += work;
+    if (d > 0) figures_.active_on_accelerators += work.active;
   }
   figures_.neurons += config_.n_layers * config_.d_ff;
   figures_.marked_neurons += all.marked;
   figures_.active_neurons += all.active;
-  figures_.bytes += all.bytes + dense_bytes_ +
-                    config_.n_layers * KvCache::SizeBytes(config_, step.first_position + step.n_tokens);
+  figures_.bytes += all.bytes + dense_bytes_;
+  for (const SequenceSlice& part : parts_)
+    figures_.bytes += (part.first_position + part.n_tokens) * kv_token_bytes_;
   if (predicted) figures_.bytes += predictor_bytes_;
   if (mode == NeuronMode::kExact) marked_active_ += all.marked_active;
 }

@@ -21,8 +21,9 @@
 namespace thermocline {
 
 struct TransformerOptions {
-  int64_t context_tokens = 0;                // capacity of the KV cache; 0: the model's context length
-  int64_t block_tokens = 128;                // most tokens in one step; scratch grows with it
+  int64_t context_tokens = 0;  // most of a sequence; 0: the model's context length
+  int64_t kv_tokens = 0;       // of all sequences, in the KV cache; at least the context; 0: as much
+  int64_t block_tokens = 128;  // most tokens in one step; scratch grows with it
   NeuronMode mode = NeuronMode::kDense;      // of decode steps
   const PredictorSet* predictors = nullptr;  // needed by kPredicted, and by audits; read while creating only
   const Plan* plan = nullptr;                // nullptr: the CPU alone; read while creating only
@@ -47,11 +48,13 @@ class Transformer final : public ModelRunner {
   int64_t n_vocab() const override { return config_.n_vocab; }
   int64_t max_step_tokens() const override { return block_tokens_; }
   bool predicts() const override { return mode_ == NeuronMode::kPredicted; }
-  absl::Status Forward(const StepInput& step, std::span<float> logits) override;
-  absl::StatusOr<AuditFigures> ForwardAudited(const StepInput& step, std::span<float> logits) override;
+  int64_t n_kv_pages() const override { return static_cast<int64_t>(all_pages_.size()); }
+  absl::Status ForwardBatch(const BatchStep& step, MatrixView<float> logits) override;
+  absl::StatusOr<AuditFigures> ForwardBatchAudited(const BatchStep& step, MatrixView<float> logits) override;
+  absl::Status health() const override { return health_; }
   StepFigures last_step() const override { return figures_; }
 
-  // The same with the logits of every token: (n_tokens, n_vocab).
+  // A step of a sequence that is alone, with the logits of every token: (n_tokens, n_vocab).
   absl::Status ForwardAll(const StepInput& step, MatrixView<float> logits);
 
   // Not owned; must outlive the passes it sees. nullptr, as at first: nobody looks. Sees dense passes, on the
@@ -73,12 +76,18 @@ class Transformer final : public ModelRunner {
 
   Transformer(const ModelConfig& config, const ModelWeights& weights, CpuContext context);
   absl::Status Prepare(ModelWeights& weights, const TransformerOptions& options);
-  absl::Status CheckStep(const StepInput& step, int64_t logit_rows) const;
-  NeuronMode ModeOf(const StepInput& step) const;
+  absl::Status CheckStep(const BatchStep& step) const;
+  absl::Status CheckSlice(const SequenceSlice& slice, StepKind kind) const;
 
-  // Runs a checked step; logits: (1 or n_tokens, n_vocab).
-  void RunStep(const StepInput& step, NeuronMode mode, bool audit, MatrixView<float> logits);
-  void RunGraph(const StepInput& step, NeuronMode mode, bool audit, MatrixView<float> logits);
+  NeuronMode ModeOf(StepKind kind, Quality quality) const;
+
+  // Runs a checked step. every_token: logits of all tokens instead of those that the slices want.
+  absl::Status RunStep(const BatchStep& step, bool audit, bool every_token, MatrixView<float> logits);
+  // Runs the tokens of parts_, all of one mode.
+  absl::Status RunGraph(std::span<const TokenId> tokens, NeuronMode mode, StepKind kind, bool audit,
+                        MatrixView<float> logits);
+  // The first device's error, if any; keeps it where it is for good.
+  absl::Status CheckDevices();
   void Embed();
   void AddFigures(NeuronMode mode, bool predicted);
 
@@ -90,14 +99,19 @@ class Transformer final : public ModelRunner {
   int64_t block_tokens_ = 0;
   int64_t dense_bytes_ = 0;      // of attention, norms, embedding row and head: read by every step
   int64_t predictor_bytes_ = 0;  // of all layers
+  int64_t kv_token_bytes_ = 0;   // of all layers, for one position
   bool has_predictors_ = false;
   ModelPlacement placement_;
   LoadedDevices devices_;
   std::unique_ptr<StepState> state_;
   OperatorGraph graphs_[kGraphs];
   std::unique_ptr<GraphExecutor> executor_;
-  std::vector<Quality> qualities_;   // (kMostSparseTokens)
-  std::vector<float> exact_logits_;  // (n_vocab), of audits
+  std::vector<KvPage> all_pages_;     // 0, 1, 2, ...: of a sequence that is alone
+  std::vector<SequenceSlice> parts_;  // of the part of a step that runs
+  std::vector<int64_t> logit_rows_;   // of that part
+  std::vector<Quality> qualities_;    // (kMostSparseTokens)
+  std::vector<float> exact_logits_;   // (n_vocab), of audits
+  absl::Status health_;
   StepFigures figures_;
   int64_t marked_active_ = 0;  // of the last step, an audit
   ExecutionTrace* trace_ = nullptr;

@@ -14,7 +14,7 @@ packages=(
   # service
   libprotobuf-dev protobuf-compiler libgrpc++-dev protobuf-compiler-grpc
   # tests and benchmarks
-  libgtest-dev libgmock-dev libbenchmark-dev
+  libgtest-dev libgmock-dev libbenchmark-dev libboost-context1.81-dev
   # Python clients, goldens and oracles of the tests
   curl python3 python3-venv python3-pip python3-numpy python3-grpcio python3-protobuf
   # the report in a browser

@@ -25,26 +25,37 @@ struct Shape {
   int64_t d_head;
 };
 
-// A cache with room for `capacity` positions of which all are set.
+// A cache whose pages lie in descending order, a page between them that belongs to nobody.
 struct Case {
   Case(Shape shape, int64_t first_position, int64_t n_tokens, float spread)
       : positions(first_position + n_tokens),
         queries(FloatMatrix::Random(n_tokens, shape.n_heads * shape.d_head, 1)),
         output(FloatMatrix::Poisoned(n_tokens, shape.n_heads * shape.d_head, 3)),
-        keys(FloatMatrix::Random(shape.n_kv_heads, positions * shape.d_head, 2)),
-        values(FloatMatrix::Random(shape.n_kv_heads, positions * shape.d_head, 3)),
-        args{.queries = queries.view(),
-             .output = output.view(),
-             .keys = keys.view().data,
-             .values = values.view().data,
-             .head_stride = positions * shape.d_head,
-             .n_heads = shape.n_heads,
-             .n_kv_heads = shape.n_kv_heads,
-             .d_head = shape.d_head,
-             .first_position = first_position,
-             .scale = spread / std::sqrt(static_cast<float>(shape.d_head))} {}
+        cache(FloatMatrix::Random(2 * PageCount(positions), 2 * shape.n_kv_heads * kPageTokens * shape.d_head,
+                                  2)) {
+    for (int64_t page = PageCount(positions); page-- > 0;)
+      pages.push_back(static_cast<int32_t>(2 * page + 1));
+    for (int64_t t = 0; t < n_tokens; ++t) tokens.push_back({pages.data(), first_position + t + 1});
+    args = {.queries = queries.view(),
+            .output = output.view(),
+            .tokens = tokens,
+            .cache = cache.view().data,
+            .page_tokens = kPageTokens,
+            .page_stride = 2 * shape.n_kv_heads * kPageTokens * shape.d_head,
+            .head_stride = kPageTokens * shape.d_head,
+            .value_offset = shape.n_kv_heads * kPageTokens * shape.d_head,
+            .n_heads = shape.n_heads,
+            .n_kv_heads = shape.n_kv_heads,
+            .d_head = shape.d_head,
+            .scale = spread / std::sqrt(static_cast<float>(shape.d_head))};
+  }
+  static constexpr int64_t kPageTokens = 16;
+  static int64_t PageCount(int64_t positions) { return (positions + kPageTokens - 1) / kPageTokens; }
+
   int64_t positions;
-  FloatMatrix queries, output, keys, values;
+  FloatMatrix queries, output, cache;
+  std::vector<int32_t> pages;
+  std::vector<AttentionToken> tokens;
   AttentionArgs args;
 };
 
@@ -99,7 +110,10 @@ TEST_P(AttentionTest, OnePositionReturnsItsValue) {
   kernels().attention(c.args, 0, 0, 2, scores);
   for (int64_t head = 0; head < 2; ++head)
     for (int64_t i = 0; i < 40; ++i)
-      EXPECT_EQ(c.args.output.data[head * 40 + i], c.args.values[head * c.args.head_stride + i]);
+      EXPECT_EQ(
+          c.args.output.data[head * 40 + i],
+          c.args
+              .cache[c.pages[0] * c.args.page_stride + c.args.value_offset + head * c.args.head_stride + i]);
 }
 
 }  // namespace

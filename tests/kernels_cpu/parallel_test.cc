@@ -149,17 +149,22 @@ TEST(Parallel, RopeRotatesEveryHeadByItsTokensAngles) {
 TEST(Parallel, AttentionCoversEveryTokenAndHead) {
   const int64_t tokens = 6, n_heads = 9, n_kv_heads = 3, d_head = 64, first = 20, positions = first + tokens;
   const FloatMatrix queries = FloatMatrix::Random(tokens, n_heads * d_head, 1);
-  const FloatMatrix keys = FloatMatrix::Random(n_kv_heads, positions * d_head, 2);
-  const FloatMatrix values = FloatMatrix::Random(n_kv_heads, positions * d_head, 3);
+  constexpr int64_t kPageTokens = 16;
+  const FloatMatrix cache = FloatMatrix::Random(2, 2 * n_kv_heads * kPageTokens * d_head, 2);
+  const std::vector<int32_t> pages = {1, 0};
+  std::vector<AttentionToken> seen;
+  for (int64_t t = 0; t < tokens; ++t) seen.push_back({pages.data(), first + t + 1});
   AttentionArgs args{.queries = queries.view(),
                      .output = {},
-                     .keys = keys.view().data,
-                     .values = values.view().data,
-                     .head_stride = positions * d_head,
+                     .tokens = seen,
+                     .cache = cache.view().data,
+                     .page_tokens = kPageTokens,
+                     .page_stride = 2 * n_kv_heads * kPageTokens * d_head,
+                     .head_stride = kPageTokens * d_head,
+                     .value_offset = n_kv_heads * kPageTokens * d_head,
                      .n_heads = n_heads,
                      .n_kv_heads = n_kv_heads,
                      .d_head = d_head,
-                     .first_position = first,
                      .scale = 0.125f};
   const FloatMatrix output =
       OnAllTeams(tokens, n_heads * d_head, [&](const CpuContext& context, MatrixView<float> out) {

@@ -45,6 +45,10 @@ class DelayingDevice final : public Device {
   absl::Status LoadHead(std::span<const float> norm, const WeightView& head) override {
     return device_->LoadHead(norm, head);
   }
+  bool asynchronous() const override { return device_->asynchronous(); }
+  void Await() override { device_->Await(); }
+  void Begin(const DeviceStep& step) override { device_->Begin(step); }
+  absl::Status status() const override { return device_->status(); }
   void SetResidual(MatrixView<const float> residual) override { device_->SetResidual(residual); }
   void GetResidual(MatrixView<float> residual) override { device_->GetResidual(residual); }
   void Attention(int64_t layer, const DeviceStep& step) override {
@@ -57,19 +61,20 @@ class DelayingDevice final : public Device {
     Delay();
     device_->Predict(layer, step, marked);
   }
-  NeuronWork Neurons(int64_t layer, const DeviceStep& step, const MarkedNeurons& marked) override {
+  void Neurons(int64_t layer, const DeviceStep& step, const MarkedNeurons& marked) override {
     Delay();
-    return device_->Neurons(layer, step, marked);
+    device_->Neurons(layer, step, marked);
   }
+  NeuronWork work() const override { return device_->work(); }
   void GetPartial(MatrixView<float> partial) override {
     Delay();
     device_->GetPartial(partial);
   }
   void AddOwnPartial(const DeviceStep& step) override { device_->AddOwnPartial(step); }
   void AddPartial(MatrixView<const float> partial) override { device_->AddPartial(partial); }
-  void Head(int64_t first_row, MatrixView<float> logits) override {
+  void Head(std::span<const int64_t> rows, MatrixView<float> logits) override {
     Delay();
-    device_->Head(first_row, logits);
+    device_->Head(rows, logits);
   }
 
  private:
@@ -120,6 +125,7 @@ struct Machine {
     predictors.layers.assign(static_cast<size_t>(config.n_layers), {.kind = PredictorKind::kSign});
     devices = *LoadDevices(config, weights, cpu, placement,
                            {.context_tokens = config.context_length,
+                            .kv_pages = PagesFor(config.context_length),
                             .block_tokens = 4,
                             .plan = &plan,
                             .predictors = &predictors});
@@ -138,17 +144,21 @@ struct Machine {
     };
     graph = BuildStepGraph(placement, devices.devices, *state, embed, /*predict=*/true);
     logits = *Matrix<float>::Create(1, config.n_vocab);
+    pages.resize(static_cast<size_t>(PagesFor(config.context_length)));
+    std::iota(pages.begin(), pages.end(), 0);
   }
 
   // The likeliest token behind `token`.
   TokenId Step(TokenId token, int64_t position) {
     static constexpr Quality kQuality = Quality::kBalanced;
     state->tokens = {&token, 1};
+    static constexpr int64_t kRow = 0;
+    state->logit_rows = {&kRow, 1};
     state->logits = logits.view();
-    state->step = {.n_tokens = 1,
-                   .first_position = position,
-                   .mode = NeuronMode::kPredicted,
-                   .qualities = {&kQuality, 1}};
+    const SequenceSlice slice{.n_tokens = 1, .first_position = position, .pages = pages};
+    state->step = {
+        .n_tokens = 1, .slices = {&slice, 1}, .mode = NeuronMode::kPredicted, .qualities = {&kQuality, 1}};
+    for (const auto& device : devices.devices) device->Begin(state->step);
     executor->Run(graph);
     return static_cast<TokenId>(std::ranges::max_element(logits.row(0)) - logits.row(0).begin());
   }
@@ -165,6 +175,7 @@ struct Machine {
   std::unique_ptr<GraphExecutor> executor;
   OperatorGraph graph;
   Matrix<float> logits;
+  std::vector<KvPage> pages;
 };
 
 TEST(HybridSoak, DelaysInTheWorkersChangeNoToken) {

@@ -10,10 +10,15 @@
 
 #include "model/checkpoint.h"
 #include "scheduler/transformer.h"
+#include "tests/support/split_plans.h"
 #include "tests/support/typed_llama.h"
 
 namespace thermocline {
 namespace {
+
+using testing::RandomPlan;
+using testing::RandomTokens;
+using testing::SignPredictors;
 
 constexpr ElementType kTypes[] = {ElementType::kF32,  ElementType::kF16,  ElementType::kBF16,
                                   ElementType::kQ8_0, ElementType::kQ4_0, ElementType::kQ4_1,
@@ -23,13 +28,6 @@ constexpr ElementType kTypes[] = {ElementType::kF32,  ElementType::kF16,  Elemen
 // The split changes only the order in which F32 sums are added up, whatever the type of the weights: a few
 // roundings of the largest logit, through three layers.
 constexpr float kSplitTolerance = 2e-4f;
-
-std::vector<TokenId> RandomTokens(size_t count, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::vector<TokenId> tokens(count);
-  for (TokenId& token : tokens) token = static_cast<TokenId>(random() % 64);
-  return tokens;
-}
 
 float LargestMagnitude(std::span<const float> values) {
   float largest = 0;
@@ -45,34 +43,6 @@ void ExpectClose(std::span<const float> actual, std::span<const float> expected,
     largest = std::max(largest, std::abs(actual[i] - expected[i]));
   }
   EXPECT_LE(largest, kSplitTolerance * LargestMagnitude(expected)) << what;
-}
-
-// A plan that puts each neuron with probability `hot` on the emulated accelerator, and the rest by a coin.
-Plan RandomPlan(const ModelConfig& config, double hot, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::bernoulli_distribution is_hot(hot), coin(0.5);
-  Plan plan{.devices = {{.name = "cpu"}, {.name = "host", .kind = DeviceKind::kHost}}};
-  plan.devices[1].budget_bytes = int64_t{1} << 30;
-  plan.devices[1].head_bytes = coin(random) ? 1 : 0;
-  for (int64_t l = 0; l < config.n_layers; ++l) {
-    PlanLayer layer{.attention_device = coin(random), .predictor_device = coin(random)};
-    layer.kv_cache_device = layer.attention_device;
-    layer.units = {{.device = 0}, {.device = 1}};
-    for (int64_t i = 0; i < config.d_ff; ++i)
-      layer.units[is_hot(random)].neurons.push_back(static_cast<uint32_t>(i));
-    std::erase_if(layer.units, [](const PlanUnit& unit) { return unit.neurons.empty(); });
-    plan.layers.push_back(std::move(layer));
-  }
-  return plan;
-}
-
-// Sign predictors with one threshold: -d_model marks every neuron, d_model none.
-PredictorSet SignPredictors(const ModelConfig& config, double threshold) {
-  PredictorSet set{.model = {.n_layers = config.n_layers, .d_model = config.d_model, .d_ff = config.d_ff}};
-  set.layers.assign(
-      static_cast<size_t>(config.n_layers),
-      {.kind = PredictorKind::kSign, .balanced_threshold = threshold, .fast_threshold = threshold});
-  return set;
 }
 
 class HybridTest : public ::testing::Test {

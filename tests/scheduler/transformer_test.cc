@@ -128,7 +128,8 @@ TEST(DemoModel, PerplexityMatchesTheGolden) {
   const auto text_tokens = Golden()["text_tokens"].get<size_t>();
   const auto window = Golden()["windows"].get<int64_t>();
   // The goldens put a BOS before the text once, not before each window.
-  const EvaluationResult result = *Evaluate(*demo.transformer, LongText(text_tokens), {.window_tokens = window});
+  const EvaluationResult result =
+      *Evaluate(*demo.transformer, LongText(text_tokens), {.window_tokens = window});
   EXPECT_EQ(result.scored_tokens,
             static_cast<int64_t>(text_tokens) - static_cast<int64_t>(text_tokens) / window);
   EXPECT_NEAR(result.perplexity(), Golden()["perplexity"].get<double>(), 1e-3);

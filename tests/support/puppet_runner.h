@@ -110,20 +110,27 @@ class PuppetRunner final : public ModelRunner {
   }
   const ExecutionStats& execution_stats() const override { return execution_stats_; }
 
-  absl::StatusOr<AuditFigures> ForwardAudited(const StepInput& step, std::span<float> logits) override {
-    TC_CHECK(predicts_ && step.kind == StepKind::kDecode && step.quality != Quality::kExact);
-    TC_RETURN_IF_ERROR(Forward(step, logits));
+  int64_t n_kv_pages() const override { return PagesFor(context_length_); }
+  absl::Status health() const override { return absl::OkStatus(); }
+
+  absl::StatusOr<AuditFigures> ForwardBatchAudited(const BatchStep& step, MatrixView<float> logits) override {
+    const SequenceSlice& slice = step.slices.front();
+    TC_CHECK(predicts_ && step.kind == StepKind::kDecode && slice.quality != Quality::kExact);
+    TC_RETURN_IF_ERROR(ForwardBatch(step, logits));
     const std::lock_guard lock(mutex_);
-    audited_positions_.push_back(step.first_position);
-    return AuditAt(step.first_position);
+    audited_positions_.push_back(slice.first_position);
+    return AuditAt(slice.first_position);
   }
 
-  absl::Status Forward(const StepInput& step, std::span<float> logits) override {
-    TC_CHECK(predicts_ || step.quality == Quality::kExact);
+  absl::Status ForwardBatch(const BatchStep& step, MatrixView<float> all_logits) override {
+    TC_CHECK(step.slices.size() == 1);
+    const Quality quality = step.slices.front().quality;
+    const std::span<float> logits = all_logits.row(0);
+    TC_CHECK(predicts_ || quality == Quality::kExact);
     std::unique_lock lock(mutex_);
     ++calls_;
-    if (step.kind == StepKind::kDecode) decode_qualities_.push_back(step.quality);
-    last_step_ = FiguresOf(step.kind, step.quality);
+    if (step.kind == StepKind::kDecode) decode_qualities_.push_back(quality);
+    last_step_ = FiguresOf(step.kind, quality);
     AddExecution();
     held_ = calls_ >= hold_at_;
     changed_.notify_all();

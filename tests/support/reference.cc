@@ -176,8 +176,13 @@ std::vector<double> AttendHead(const AttentionArgs& args, int64_t token, int64_t
   const int64_t kv_head = head / (args.n_heads / args.n_kv_heads);
   const float* query = args.queries.row_data(token) + head * args.d_head;
   std::vector<double> scores;
-  for (int64_t p = 0; p <= args.first_position + token; ++p) {
-    const float* key = args.keys + kv_head * args.head_stride + p * args.d_head;
+  const AttentionToken& seen = args.tokens[static_cast<size_t>(token)];
+  const auto key_of = [&](int64_t p) {
+    return args.cache + seen.pages[p / args.page_tokens] * args.page_stride + kv_head * args.head_stride +
+           p % args.page_tokens * args.d_head;
+  };
+  for (int64_t p = 0; p < seen.n_positions; ++p) {
+    const float* key = key_of(p);
     double score = 0.0;
     for (int64_t c = 0; c < args.d_head; ++c) score += static_cast<double>(query[c]) * key[c];
     scores.push_back(score * args.scale);
@@ -187,7 +192,7 @@ std::vector<double> AttendHead(const AttentionArgs& args, int64_t token, int64_t
   for (double& score : scores) sum += score = std::exp(score - maximum);
   std::vector<double> out(static_cast<size_t>(args.d_head), 0.0);
   for (size_t p = 0; p < scores.size(); ++p) {
-    const float* value = args.values + kv_head * args.head_stride + static_cast<int64_t>(p) * args.d_head;
+    const float* value = key_of(static_cast<int64_t>(p)) + args.value_offset;
     for (size_t c = 0; c < out.size(); ++c) out[c] += scores[p] / sum * value[c];
   }
   return out;
