@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <span>
 #include <utility>
 
 #include "server/prompt_text.h"
@@ -224,8 +225,11 @@ absl::StatusOr<v1::TokenizeResponse> Tokenize(const v1::TokenizeRequest& request
 
 absl::StatusOr<v1::DetokenizeResponse> Detokenize(const v1::DetokenizeRequest& request,
                                                   const Tokenizer& tokenizer) {
+  const auto& ids = request.token_ids();
   v1::DetokenizeResponse response;
-  TC_ASSIGN_OR_RETURN(*response.mutable_text(), DecodeToText("token_ids", request.token_ids(), tokenizer));
+  TC_ASSIGN_OR_RETURN(
+      *response.mutable_text(),
+      DecodeToText("token_ids", std::span(ids.data(), static_cast<size_t>(ids.size())), tokenizer));
   return response;
 }
 

@@ -51,10 +51,6 @@ class HttpConnection::Exchange final : public HttpExchange {
     const auto connection = connection_;
     if (connection && streaming_) connection->FinishStream();
   }
-  void Abort() override {
-    const auto connection = connection_;
-    if (connection) connection->Close();
-  }
   void WhenGone(Task task) override {
     if (connection_) {
       gone_ = std::move(task);
@@ -123,8 +119,9 @@ void HttpConnection::Abort() {
 void HttpConnection::Read() {
   if (reading_ || phase_ == Phase::kClosed) return;
   reading_ = true;
-  transport_->ReadSome(read_buffer_.data(), read_buffer_.size(),
-                       [self = shared_from_this()](Error error, size_t count) { self->OnRead(error, count); });
+  transport_->ReadSome(
+      read_buffer_.data(), read_buffer_.size(),
+      [self = shared_from_this()](Error error, size_t count) { self->OnRead(error, count); });
 }
 
 void HttpConnection::OnRead(Error error, size_t count) {
@@ -293,9 +290,10 @@ void HttpConnection::ClearDeadline() {
 void HttpConnection::OnDeadline() {
   if (phase_ == Phase::kRequest && parser_.started()) {
     return Refuse(MakeHttpError(
-        408, parser_.has_head()
-                 ? fmt::format("the body was not complete within {} ms", options_.body_timeout.count())
-                 : fmt::format("the headers were not complete within {} ms", options_.header_timeout.count())));
+        408,
+        parser_.has_head()
+            ? fmt::format("the body was not complete within {} ms", options_.body_timeout.count())
+            : fmt::format("the headers were not complete within {} ms", options_.header_timeout.count())));
   }
   Close();
 }

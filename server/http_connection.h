@@ -27,8 +27,8 @@ class HttpConnectionOwner {
   virtual void OnClosed(HttpConnection& connection) = 0;
 };
 
-// A read is pending nearly always, so that a client that goes away is noticed while its completion runs; bytes
-// of further requests wait. A client that closes its side after the request counts as gone.
+// A read is pending nearly always, so that a client that goes away is noticed while its completion runs;
+// bytes of further requests wait. A client that closes its side after the request counts as gone.
 class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
  public:
   // What is borrowed must outlive the connection.

@@ -51,8 +51,7 @@ std::optional<HttpResponse> CorsPolicy::AnswerPreflight(const HttpRequest& reque
   return HttpResponse{.status = 204,
                       .content_type = "",
                       .headers = {{"Access-Control-Allow-Methods", methods},
-                                  {"Access-Control-Allow-Headers",
-                                   "*, Authorization"},
+                                  {"Access-Control-Allow-Headers", "*, Authorization"},
                                   {"Access-Control-Max-Age", "600"}}};
 }
 

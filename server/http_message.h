@@ -15,8 +15,8 @@
 namespace thermocline {
 
 struct HttpRequest {
-  std::string method;  // "GET"
-  std::string path;    // as the client sent it, without the query
+  std::string method;                                        // "GET"
+  std::string path;                                          // as the client sent it, without the query
   std::vector<std::pair<std::string, std::string>> headers;  // names in lower case, as many as were sent
   std::string body;
   std::string peer;  // "127.0.0.1:50312"
@@ -35,8 +35,8 @@ struct HttpResponse {
 // The body is that of the error, as JSON; 429 and 503 say when to come back.
 HttpResponse ToResponse(const HttpError& error);
 
-// One request's answer: whole by Respond(), or a stream by StartStream(), Write() and Finish(). Everything of an
-// exchange happens on its connection's strand, one thing at a time: Handle() is called there, Post() goes
+// One request's answer: whole by Respond(), or a stream by StartStream(), Write() and Finish(). Everything of
+// an exchange happens on its connection's strand, one thing at a time: Handle() is called there, Post() goes
 // there, and the other methods may only be called there. What comes after the end or after the client has
 // gone is ignored.
 class HttpExchange {
@@ -53,8 +53,6 @@ class HttpExchange {
   // A client that does not read is let go once too many bytes wait for it: it counts as gone.
   virtual void Write(std::string_view bytes) = 0;
   virtual void Finish() = 0;
-  // Breaks the stream off, so that the client can tell that it is not whole.
-  virtual void Abort() = 0;
 
   // `task` runs, once and later, when the client goes away before the end of its answer.
   virtual void WhenGone(Task task) = 0;

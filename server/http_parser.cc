@@ -21,11 +21,12 @@ std::string ToString(boost::beast::string_view text) { return {text.data(), text
 
 HttpError ToError(const boost::system::error_code& error, const HttpLimits& limits) {
   if (error == Error::body_limit) {
-    return MakeHttpError(413, fmt::format("the body is longer than the limit of {} bytes", limits.max_body_bytes));
+    return MakeHttpError(413,
+                         fmt::format("the body is longer than the limit of {} bytes", limits.max_body_bytes));
   }
   if (error == Error::header_limit || error == Error::buffer_overflow) {
-    return MakeHttpError(431,
-                         fmt::format("the headers are longer than the limit of {} bytes", limits.max_header_bytes));
+    return MakeHttpError(
+        431, fmt::format("the headers are longer than the limit of {} bytes", limits.max_header_bytes));
   }
   if (error == Error::bad_version) return MakeHttpError(505, "the HTTP version is neither 1.0 nor 1.1");
   return MakeHttpError(400, fmt::format("this is no HTTP request: {}", error.message()));
@@ -107,9 +108,9 @@ HttpRequest HttpParser::Release() {
   const auto target = message.target();
   request.path = ToString(target.substr(0, target.find('?')));
   for (const auto& field : message) {
-    request.headers.emplace_back(absl::AsciiStrToLower(absl::string_view(field.name_string().data(),
-                                                                          field.name_string().size())),
-                                 ToString(field.value()));
+    request.headers.emplace_back(
+        absl::AsciiStrToLower(absl::string_view(field.name_string().data(), field.name_string().size())),
+        ToString(field.value()));
   }
   error_.reset();
   impl_ = std::make_unique<Impl>(limits_);

@@ -33,8 +33,8 @@ absl::StatusOr<tcp::endpoint> Resolve(const ListenAddress& address, asio::io_con
   std::string host = address.host;
   if (host.front() == '[') host = host.substr(1, host.size() - 2);
   Error error;
-  const auto found = tcp::resolver(context).resolve(host, std::to_string(address.port),
-                                                    tcp::resolver::passive | tcp::resolver::numeric_service, error);
+  const auto found = tcp::resolver(context).resolve(
+      host, std::to_string(address.port), tcp::resolver::passive | tcp::resolver::numeric_service, error);
   if (error || found.empty()) {
     return FailedPrecondition("cannot listen on {}: the host is not known", address.host);
   }
@@ -45,8 +45,11 @@ absl::StatusOr<tcp::endpoint> Resolve(const ListenAddress& address, asio::io_con
 
 struct HttpServer::Impl final : HttpConnectionOwner {
   Impl(HttpHandler& the_handler, const HttpServerOptions& the_options)
-      : handler(the_handler), options(the_options), context(the_options.threads),
-        acceptor(asio::make_strand(context)), pause(acceptor.get_executor()) {}
+      : handler(the_handler),
+        options(the_options),
+        context(the_options.threads),
+        acceptor(asio::make_strand(context)),
+        pause(acceptor.get_executor()) {}
 
   absl::Status Listen();
   void Accept();
@@ -181,6 +184,11 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(HttpHandler& handl
 
 HttpServer::~HttpServer() {
   CloseConnections();
+  {
+    // A connection and the answer that is under way hold one another until it is closed.
+    std::unique_lock lock(impl_->mutex);
+    impl_->answered.wait(lock, [this] { return impl_->connections.empty(); });
+  }
   impl_->context.stop();
   for (std::thread& thread : impl_->threads) thread.join();
 }
@@ -214,9 +222,8 @@ void HttpServer::Drain() {
 
 bool HttpServer::WaitAnswered(std::chrono::steady_clock::time_point until) {
   std::unique_lock lock(impl_->mutex);
-  return impl_->answered.wait_until(lock, until, [this] {
-    return static_cast<int64_t>(impl_->connections.size()) == impl_->lingering;
-  });
+  return impl_->answered.wait_until(
+      lock, until, [this] { return static_cast<int64_t>(impl_->connections.size()) == impl_->lingering; });
 }
 
 void HttpServer::CloseConnections() {

@@ -22,8 +22,8 @@ struct HttpServerStats {
 // Safe to use from several threads.
 class HttpServer {
  public:
-  // Serves as soon as it returns. FailedPrecondition naming the address or the file of TLS that does not do. The
-  // handler must outlive the server.
+  // Serves as soon as it returns. FailedPrecondition naming the address or the file of TLS that does not do.
+  // The handler must outlive the server.
   static absl::StatusOr<std::unique_ptr<HttpServer>> Start(HttpHandler& handler,
                                                            const HttpServerOptions& options);
   // Cuts short what still runs. No task of an exchange runs after that, and none may be posted.

@@ -17,8 +17,8 @@ struct HttpError {
   std::string code;   // for programs, "model_not_found"; empty: none
 };
 
-// Of seconds: what `Retry-After` says with 429 and 503. A running completion takes seconds, so that a place in
-// the queue is not free sooner.
+// Of seconds: what `Retry-After` says with 429 and 503. A running completion takes seconds, so that a place
+// in the queue is not free sooner.
 inline constexpr int kRetryAfterSeconds = 1;
 
 HttpError ToHttpError(const absl::Status& status);

@@ -61,9 +61,7 @@ class TlsTransport final : public HttpTransport {
   TlsTransport(tcp::socket socket, TlsContext context)
       : peer_(PeerOf(socket)), context_(std::move(context)), stream_(std::move(socket), *context_) {}
 
-  void Handshake(OnDone done) override {
-    stream_.async_handshake(ssl::stream_base::server, std::move(done));
-  }
+  void Handshake(OnDone done) override { stream_.async_handshake(ssl::stream_base::server, std::move(done)); }
   void ReadSome(char* bytes, size_t size, OnBytes done) override {
     stream_.async_read_some(asio::buffer(bytes, size), std::move(done));
   }

@@ -42,7 +42,8 @@ std::optional<int64_t> WholeNumber(const Json& value) {
   return static_cast<int64_t>(number);
 }
 
-JsonFields::JsonFields(const Json& object, std::string prefix) : object_(object), prefix_(std::move(prefix)) {}
+JsonFields::JsonFields(const Json& object, std::string prefix)
+    : object_(object), prefix_(std::move(prefix)) {}
 
 const Json* JsonFields::Find(std::string_view name) const {
   const auto found = object_.find(name);

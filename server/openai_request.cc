@@ -44,7 +44,8 @@ absl::Status ReadStop(const JsonFields& fields, std::vector<std::string>& stop) 
   }
   if (!value->is_array()) return TypeError("stop", *value, "a string or an array of strings");
   if (value->size() > kMostStopStrings) {
-    return FieldError("stop", fmt::format("has {} strings, the limit is {}", value->size(), kMostStopStrings));
+    return FieldError("stop",
+                      fmt::format("has {} strings, the limit is {}", value->size(), kMostStopStrings));
   }
   for (const Json& entry : *value) {
     if (!entry.is_string()) return TypeError("stop", entry, "a string or an array of strings");
@@ -64,7 +65,8 @@ absl::Status ReadLogitBias(const JsonFields& fields, std::vector<std::pair<Token
   for (const auto& [key, entry] : value->items()) {
     TokenId token = 0;
     if (!absl::SimpleAtoi(key, &token)) {
-      return FieldError("logit_bias", fmt::format("names token \"{}\", a token id is needed", Printable(key)));
+      return FieldError("logit_bias",
+                        fmt::format("names token \"{}\", a token id is needed", Printable(key)));
     }
     if (!entry.is_number()) return TypeError("logit_bias", entry, "a number for each token");
     bias.emplace_back(token, entry.get<double>());
@@ -206,20 +208,6 @@ absl::StatusOr<std::vector<std::vector<TokenId>>> ReadPrompts(const JsonFields& 
   return prompts;
 }
 
-absl::StatusOr<std::vector<TokenId>> ReadChat(const JsonFields& fields, const OpenAiContext& context) {
-  const Json* const value = fields.Find("messages");
-  if (value == nullptr) return FieldError("messages", "is missing");
-  TC_ASSIGN_OR_RETURN(const std::vector<ChatMessage> messages, ParseMessages(*value));
-  bool add_generation_prompt = true;
-  TC_RETURN_IF_ERROR(fields.Read("add_generation_prompt", add_generation_prompt));
-  const absl::StatusOr<ChatPrompt> prompt = context.chat_template.Render(messages, add_generation_prompt);
-  if (absl::IsInvalidArgument(prompt.status())) return FieldError("messages", MessageOf(prompt.status()));
-  if (!prompt.ok()) return prompt.status();
-  auto tokens = EncodeChat(*prompt, context.tokenizer);
-  if (!tokens.ok()) return FieldError("messages", MessageOf(tokens.status()));
-  return tokens;
-}
-
 absl::Status Validate(const CompletionRequest& request, const OpenAiContext& context, std::string_view prompt,
                       std::string_view max_tokens, std::string_view top_logprobs) {
   absl::Status status = ValidateRequest(request, context.limits);
@@ -232,6 +220,21 @@ absl::Status Validate(const CompletionRequest& request, const OpenAiContext& con
 }
 
 }  // namespace
+
+absl::StatusOr<std::vector<TokenId>> EncodeMessages(const Json& body, const OpenAiContext& context) {
+  const JsonFields fields(body);
+  const Json* const value = fields.Find("messages");
+  if (value == nullptr) return FieldError("messages", "is missing");
+  TC_ASSIGN_OR_RETURN(const std::vector<ChatMessage> messages, ParseMessages(*value));
+  bool add_generation_prompt = true;
+  TC_RETURN_IF_ERROR(fields.Read("add_generation_prompt", add_generation_prompt));
+  const absl::StatusOr<ChatPrompt> prompt = context.chat_template.Render(messages, add_generation_prompt);
+  if (absl::IsInvalidArgument(prompt.status())) return FieldError("messages", MessageOf(prompt.status()));
+  if (!prompt.ok()) return prompt.status();
+  auto tokens = EncodeChat(*prompt, context.tokenizer);
+  if (!tokens.ok()) return FieldError("messages", MessageOf(tokens.status()));
+  return tokens;
+}
 
 absl::StatusOr<std::vector<TokenId>> ParseTokenIds(const std::string& field, const Json& ids) {
   if (!ids.is_array()) return TypeError(field, ids, "an array of token ids");
@@ -261,7 +264,8 @@ absl::StatusOr<OpenAiRequest> ParseOpenAiRequest(OpenAiEndpoint endpoint, const 
   TC_RETURN_IF_ERROR(ReadChoices(fields, request.n));
 
   CompletionRequest choice{.id = id};
-  const std::string_view max_tokens = fields.Has("max_completion_tokens") ? "max_completion_tokens" : "max_tokens";
+  const std::string_view max_tokens =
+      fields.Has("max_completion_tokens") ? "max_completion_tokens" : "max_tokens";
   if (!chat) choice.stopping.max_tokens = kDefaultCompletionTokens;
   TC_RETURN_IF_ERROR(ReadSampling(fields, choice.sampling));
   TC_RETURN_IF_ERROR(ReadStopping(fields, max_tokens, choice.stopping));
@@ -271,7 +275,7 @@ absl::StatusOr<OpenAiRequest> ParseOpenAiRequest(OpenAiEndpoint endpoint, const 
   // Last, since it is the only step that takes time.
   std::vector<std::vector<TokenId>> prompts(1);
   if (chat) {
-    TC_ASSIGN_OR_RETURN(prompts[0], ReadChat(fields, context));
+    TC_ASSIGN_OR_RETURN(prompts[0], EncodeMessages(body, context));
   } else {
     TC_ASSIGN_OR_RETURN(prompts, ReadPrompts(fields, request.n, context.tokenizer));
   }

@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Fields that are not known are ignored, since clients of many servers send many; those that would change the
-// answer and cannot be honoured are refused. What is absent or null has OpenAI's default: temperature and top_p
-// 1, and for /v1/completions 16 tokens.
+// answer and cannot be honoured are refused. What is absent or null has OpenAI's default: temperature and
+// top_p 1, and for /v1/completions 16 tokens.
 #pragma once
 
 #include <cstdint>
@@ -42,6 +42,9 @@ struct OpenAiContext {
 // FieldErrors with the names of OpenAI's fields. `id` becomes the choices' ids.
 absl::StatusOr<OpenAiRequest> ParseOpenAiRequest(OpenAiEndpoint endpoint, const nlohmann::json& body,
                                                  const std::string& id, const OpenAiContext& context);
+
+// The tokens of a chat: a body's `messages`, `add_generation_prompt`.
+absl::StatusOr<std::vector<TokenId>> EncodeMessages(const nlohmann::json& body, const OpenAiContext& context);
 
 // Of a body's `messages`; FieldErrors name the message.
 absl::StatusOr<std::vector<ChatMessage>> ParseMessages(const nlohmann::json& messages);

@@ -24,9 +24,7 @@ Json Envelope(const OpenAiEnvelope& envelope, const char* object, Json choices) 
 
 }  // namespace
 
-std::string ToText(const Json& value) {
-  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
+std::string ToText(const Json& value) { return value.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 std::string ToEvent(const Json& value) { return "data: " + ToText(value) + "\n\n"; }
 
@@ -114,7 +112,8 @@ Json Usage(std::span<const CompletionSummary> summaries, int64_t n) {
 }
 
 Json WholeAnswer(const OpenAiEnvelope& envelope, Json choices, Json usage) {
-  const char* const object = envelope.endpoint == OpenAiEndpoint::kChat ? "chat.completion" : "text_completion";
+  const char* const object =
+      envelope.endpoint == OpenAiEndpoint::kChat ? "chat.completion" : "text_completion";
   Json answer = Envelope(envelope, object, std::move(choices));
   answer["usage"] = std::move(usage);
   return answer;

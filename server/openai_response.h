@@ -23,7 +23,8 @@ inline constexpr std::string_view kLastEvent = "data: [DONE]\n\n";
 // How a choice ended, as far as the API's own fields do not say it: seed, quality, timings, sparsity.
 nlohmann::json OwnFigures(const CompletionSummary& summary);
 
-// Log-probabilities in the endpoint's form. End tokens are left out, since the text does not have them either.
+// Log-probabilities in the endpoint's form. End tokens are left out, since the text does not have them
+// either.
 class LogprobWriter {
  public:
   LogprobWriter(OpenAiEndpoint endpoint, const Tokenizer& tokenizer, bool ignore_eos);

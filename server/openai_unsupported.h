@@ -8,8 +8,8 @@
 
 namespace thermocline {
 
-// A FieldError about the first of them that the body sets to something that matters. null, false, what is empty
-// and the field's neutral value do not.
+// A FieldError about the first of them that the body sets to something that matters. null, false, what is
+// empty and the field's neutral value do not.
 absl::Status RefuseUnsupported(const nlohmann::json& body);
 
 }  // namespace thermocline

@@ -17,8 +17,8 @@ namespace thermocline {
 absl::StatusOr<std::vector<TokenId>> EncodePrompt(std::string_view field, std::string_view text,
                                                   bool parse_special, const Tokenizer& tokenizer);
 
-// The tokens' text, always valid UTF-8: other bytes come as U+FFFD, control tokens give nothing. FieldError of
-// `field` for an id out of range.
+// The tokens' text, always valid UTF-8: other bytes come as U+FFFD, control tokens give nothing. FieldError
+// of `field` for an id out of range.
 absl::StatusOr<std::string> DecodeToText(std::string_view field, std::span<const TokenId> ids,
                                          const Tokenizer& tokenizer);
 
