@@ -5,42 +5,20 @@
 #include <gtest/gtest.h>
 
 #include <future>
+#include <thread>
 
+#include "core/random.h"
 #include "tests/support/puppet_runner.h"
 #include "tests/support/puppet_tokenizer.h"
+#include "tests/support/recorder.h"
 
 namespace thermocline {
 namespace {
 
 using testing::PuppetRunner;
 using testing::PuppetTokenizer;
+using testing::Recorder;
 using namespace std::chrono_literals;
-
-// Gathers what a request gives out, and lets a test wait for its end.
-class Recorder final : public CompletionObserver {
- public:
-  void OnDelta(CompletionDelta delta) override {
-    EXPECT_FALSE(ended_) << "a delta after the end";
-    text += delta.text;
-    token_ids.insert(token_ids.end(), delta.token_ids.begin(), delta.token_ids.end());
-    logprobs.insert(logprobs.end(), delta.logprobs.begin(), delta.logprobs.end());
-  }
-  void OnFinish(absl::StatusOr<CompletionSummary> result) override {
-    EXPECT_FALSE(ended_) << "two ends";
-    ended_ = true;
-    end_.set_value(std::move(result));
-  }
-  absl::StatusOr<CompletionSummary> Wait() { return future_.get(); }
-
-  std::string text;
-  std::vector<TokenId> token_ids;
-  std::vector<TokenLogprob> logprobs;
-
- private:
-  bool ended_ = false;
-  std::promise<absl::StatusOr<CompletionSummary>> end_;
-  std::future<absl::StatusOr<CompletionSummary>> future_ = end_.get_future();
-};
 
 CompletionRequest Prompt(std::string_view text, int64_t max_tokens = 5) {
   CompletionRequest request;
@@ -218,7 +196,10 @@ TEST_F(SchedulerTest, AFullQueueRefuses) {
   runner_.WaitUntilHeld();
   ASSERT_TRUE(submit().ok());
   ASSERT_TRUE(submit().ok());
-  EXPECT_EQ(submit(), ResourceExhausted("the queue is full: 2 requests wait, the limit is 2"));
+  const absl::Status refused = submit();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(MessageOf(refused), "the queue is full: 2 requests wait, the limit is 2");
+  EXPECT_TRUE(RetryDelayOf(refused).has_value());
   runner_.Release();
   for (const auto& recorder : admitted) EXPECT_EQ(recorder->Wait()->completion_tokens, 5);
 }
@@ -283,6 +264,138 @@ TEST_F(SchedulerTest, DrainCancelsWhatOutlastsTheTimeout) {
   EXPECT_FALSE(drained.get());
   EXPECT_EQ(running->Wait().status(), Unavailable("the server is shutting down"));
   EXPECT_EQ(waiting->Wait().status(), Unavailable("the server is shutting down"));
+}
+
+TEST_F(SchedulerTest, AQueuedRequestOutOfTimeEndsWhileOthersRun) {
+  Scheduler one(runner_, tokenizer_, {.max_running_requests = 1});
+  runner_.HoldAt(2);
+  const auto running = std::make_shared<Recorder>(), late = std::make_shared<Recorder>(),
+             slow = std::make_shared<Recorder>();
+  ASSERT_TRUE(one.Submit(Prompt("a", 30), running).ok());
+  runner_.WaitUntilHeld();
+  CompletionRequest request = Prompt("xyz");
+  request.deadline = std::chrono::steady_clock::now() - 1ms;
+  ASSERT_TRUE(one.Submit(request, late).ok());
+  request.deadline.reset();
+  request.stopping.time_limit = 1ms;
+  request.echo = true;
+  ASSERT_TRUE(one.Submit(request, slow).ok());
+  std::this_thread::sleep_for(2ms);
+  runner_.HoldAt(3);  // one step later
+  EXPECT_EQ(late->Wait().status().code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(slow->Wait()->finish_reason, FinishReason::kTimeLimit);
+  EXPECT_EQ(slow->text, "xyz");
+  EXPECT_LE(runner_.forward_calls(), 3);  // held there
+  runner_.Release();
+  EXPECT_EQ(running->Wait()->completion_tokens, 30);
+}
+
+TEST_F(SchedulerTest, TheQueueIsBoundedByTokensToo) {
+  Scheduler scheduler(runner_, tokenizer_, {.max_queued_tokens = 40});
+  runner_.HoldAt(1);
+  std::vector<std::shared_ptr<Recorder>> admitted;
+  const auto submit = [&](size_t n_tokens) {
+    admitted.push_back(std::make_shared<Recorder>());
+    return scheduler.Submit(Prompt(std::string(n_tokens, 'a'), 1), admitted.back()).status();
+  };
+  ASSERT_TRUE(submit(5).ok());
+  runner_.WaitUntilHeld();
+  ASSERT_TRUE(submit(30).ok());
+  EXPECT_EQ(scheduler.stats().waiting_tokens, 30);
+  const absl::Status refused = submit(11);
+  admitted.pop_back();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(MessageOf(refused),
+            "the queue is full: requests of 30 tokens wait, 11 more exceed the limit of 40");
+  EXPECT_TRUE(submit(10).ok());
+  runner_.Release();
+  for (const auto& recorder : admitted) EXPECT_TRUE(recorder->Wait().ok());
+}
+
+TEST_F(SchedulerTest, WhatArrivesTogetherRunsTogether) {
+  runner_.HoldAt(1);
+  const auto first = std::make_shared<Recorder>(), second = std::make_shared<Recorder>(),
+             third = std::make_shared<Recorder>();
+  ASSERT_TRUE(scheduler_.Submit(Prompt("a", 9), first).ok());
+  runner_.WaitUntilHeld();
+  ASSERT_TRUE(scheduler_.Submit(Prompt("k", 9), second).ok());
+  ASSERT_TRUE(scheduler_.Submit(Prompt("r", 9), third).ok());
+  runner_.Release();
+  EXPECT_TRUE(first->Wait().ok());
+  EXPECT_TRUE(second->Wait().ok());
+  EXPECT_TRUE(third->Wait().ok());
+  EXPECT_EQ(first->text, "bcdefghij");
+  EXPECT_EQ(second->text, "lmnopqrst");
+  EXPECT_EQ(third->text, "stuvwxyza");
+  // Alone they would take 24 decode steps. Here the last decodes with the others from the third one on at the
+  // latest, whether the prompts came in one chunk or two.
+  const SchedulerStats stats = scheduler_.stats();
+  EXPECT_LE(stats.prefill_steps, 3u);
+  EXPECT_LE(stats.decode_step_count, 10u);
+  EXPECT_EQ(stats.generated_tokens, 27u);
+  EXPECT_EQ(stats.prompt_tokens, 3u);
+  EXPECT_EQ(stats.pages, runner_.n_kv_pages());
+  EXPECT_EQ(stats.used_pages, 0);
+  EXPECT_EQ(stats.running, 0);
+}
+
+TEST(SchedulerHealth, ALostRunnerFailsWhatIsThereAndRefusesTheRest) {
+  PuppetTokenizer tokenizer;
+  PuppetRunner runner;
+  std::promise<absl::Status> lost;
+  Scheduler scheduler(
+      runner, tokenizer,
+      {.max_running_requests = 1, .on_runner_lost = [&](const absl::Status& s) { lost.set_value(s); }});
+  EXPECT_TRUE(scheduler.health().ok());
+  runner.HoldAt(3);
+  runner.LoseDeviceAt(3);
+  const auto running = std::make_shared<Recorder>(), waiting = std::make_shared<Recorder>();
+  ASSERT_TRUE(scheduler.Submit(Prompt("a", 30), running).ok());
+  runner.WaitUntilHeld();
+  ASSERT_TRUE(scheduler.Submit(Prompt("a", 30), waiting).ok());
+  runner.Release();
+  const absl::Status unavailable = Unavailable("the model runner is lost: the puppet's device is lost");
+  EXPECT_EQ(running->Wait().status(), unavailable);
+  EXPECT_EQ(waiting->Wait().status(), unavailable);
+  EXPECT_EQ(lost.get_future().get(), Internal("the puppet's device is lost"));
+  EXPECT_EQ(scheduler.health(), Internal("the puppet's device is lost"));
+  EXPECT_EQ(scheduler.Submit(Prompt("a"), std::make_shared<Recorder>()).status(), unavailable);
+  EXPECT_TRUE(scheduler.Drain(10min));
+}
+
+// Clients of many threads that cancel at any moment: every request ends once, nobody else's tokens change,
+// and all pages come back.
+TEST(SchedulerConcurrency, ClientsThatVanishLeaveNothingBehind) {
+  PuppetTokenizer tokenizer;
+  PuppetRunner runner(/*context_length=*/64, /*max_step_tokens=*/16, /*predicts=*/false, /*n_kv_pages=*/16);
+  Scheduler scheduler(runner, tokenizer);
+  std::vector<std::jthread> clients;
+  for (uint64_t client = 0; client < 4; ++client) {
+    clients.emplace_back([&, client] {
+      SplitMix64 random(client);
+      for (int i = 0; i < 50; ++i) {
+        const auto recorder = std::make_shared<Recorder>();
+        const auto handle =
+            scheduler.Submit(Prompt("a", 1 + static_cast<int64_t>(random.Next() % 60)), recorder);
+        ASSERT_TRUE(handle.ok()) << handle.status();
+        const bool cancel = random.Next() % 2 == 0;
+        for (uint64_t turns = random.Next() % 20; turns-- > 0;) std::this_thread::yield();
+        if (cancel) scheduler.Cancel(*handle);
+        const auto result = recorder->Wait();
+        EXPECT_TRUE(result.ok() || (cancel && result.status().code() == absl::StatusCode::kCancelled))
+            << result.status();
+        constexpr std::string_view kAlphabet = "abcdefghijklmnopqrstuvwxyz";
+        for (size_t j = 0; j < recorder->text.size(); ++j)
+          ASSERT_EQ(recorder->text[j], kAlphabet[(j + 1) % kAlphabet.size()]);
+      }
+    });
+  }
+  clients.clear();
+  const SchedulerStats stats = scheduler.stats();
+  EXPECT_EQ(stats.finished, 200u);
+  EXPECT_EQ(stats.used_pages, 0);
+  EXPECT_EQ(stats.running, 0);
+  EXPECT_EQ(stats.waiting, 0);
 }
 
 class QualityTest : public ::testing::Test {
