@@ -2,11 +2,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/http_server.h"
 
+#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
 #include <condition_variable>
+#include <future>
 #include <mutex>
 #include <thread>
 #include <unordered_map>
@@ -81,6 +83,8 @@ struct HttpServer::Impl final : HttpConnectionOwner {
   uint64_t accepted = 0;
   uint64_t refused = 0;
 
+  // Observers of completions post to the threads when no connection is left, too.
+  asio::executor_work_guard<asio::io_context::executor_type> work = asio::make_work_guard(context);
   std::vector<std::thread> threads;
 };
 
@@ -227,16 +231,20 @@ bool HttpServer::WaitAnswered(std::chrono::steady_clock::time_point until) {
 }
 
 void HttpServer::CloseConnections() {
+  bool first = false;
   {
     const std::lock_guard lock(impl_->mutex);
-    if (!impl_->closed) {
-      impl_->closed = true;
-      asio::post(impl_->acceptor.get_executor(), [impl = impl_.get()] {
-        Error ignored;
-        impl->acceptor.close(ignored);
-        impl->pause.cancel();
-      });
-    }
+    first = !std::exchange(impl_->closed, true);
+  }
+  if (first) {
+    const auto done = std::make_shared<std::promise<void>>();
+    asio::post(impl_->acceptor.get_executor(), [impl = impl_.get(), done] {
+      Error ignored;  // what cannot be closed is closed already
+      impl->acceptor.close(ignored);
+      impl->pause.cancel();
+      done->set_value();
+    });
+    done->get_future().wait();  // nobody can connect any more
   }
   for (const auto& connection : impl_->Open()) connection->Abort();
 }
