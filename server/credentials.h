@@ -21,17 +21,17 @@ namespace thermocline {
 enum class CredentialScope { kCompletions, kAdmin };
 
 struct CredentialOptions {
-  // A scope without a file is open to everybody; Validate() of the server decides where that is allowed.
-  std::string completions_file;
-  std::string admin_file;
+  std::string completions_file;  // empty: completions are open to everybody
+  std::string admin_file;        // empty: admin calls are open where completions are, else closed to all
 };
 
 // Safe to use from several threads.
 class Credentials {
  public:
-  // FailedPrecondition, NotFound or InvalidArgument naming file and line, never a key: a file that others on
-  // the machine may read or write, no key in it, a key shorter than 16 or longer than 512 characters or with
-  // others than visible ASCII, a name or a key twice, more than 4096 keys or 1 MiB.
+  // FailedPrecondition, NotFound or InvalidArgument naming file and line, never a key: a file of more rights
+  // than 0640 (others could read keys or add some), no key in it, a key of fewer than 16 or more than 512
+  // characters or of others than a bearer token may have, a name or a key twice, more than 4096 keys or 1
+  // MiB.
   static absl::StatusOr<std::unique_ptr<Credentials>> Load(CredentialOptions options);
 
   // Reads the files again. On an error the old keys stay in force, of both scopes.
@@ -40,9 +40,9 @@ class Credentials {
   // Whether a caller must show a key for this scope.
   bool required(CredentialScope scope) const;
 
-  // The key's name (empty where it has none) when `key` opens the scope or the scope is open; else
-  // Unauthenticated (none given, or unknown) or PermissionDenied (a completions key shown to admin). A key of
-  // admin opens completions too.
+  // The key's name (empty where it has none, or is unknown) when `key` opens the scope or the scope is open;
+  // else Unauthenticated (none given, or unknown) or PermissionDenied (a completions key shown to admin, or
+  // admin closed to all). A key of admin opens completions too.
   absl::StatusOr<std::string> Check(CredentialScope scope, std::string_view key) const;
 
   // Check() of the value of an `Authorization` header or metadata entry: "Bearer KEY", the scheme in any
@@ -59,7 +59,10 @@ class Credentials {
     std::optional<std::vector<Key>> completions;  // absent: open
     std::optional<std::vector<Key>> admin;
   };
-  explicit Credentials(CredentialOptions options);
+  Credentials(CredentialOptions options, std::shared_ptr<const Keys> keys);
+  static absl::StatusOr<std::vector<Key>> ReadKeys(const std::string& path);
+  static absl::StatusOr<std::shared_ptr<const Keys>> ReadAll(const CredentialOptions& options);
+  static const Key* Find(const std::optional<std::vector<Key>>& keys, const Digest& digest);
   std::shared_ptr<const Keys> keys() const;
 
   const CredentialOptions options_;

@@ -6,8 +6,8 @@ namespace thermocline {
 
 HttpResponse ToResponse(const HttpError& error) {
   HttpResponse response{.status = error.status, .body = ErrorBody(error)};
-  if (error.status == 429 || error.status == 503) {
-    response.headers.emplace_back("Retry-After", std::to_string(kRetryAfterSeconds));
+  if (error.retry_after_seconds > 0) {
+    response.headers.emplace_back("Retry-After", std::to_string(error.retry_after_seconds));
   }
   if (error.status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
   return response;

@@ -4,6 +4,8 @@
 
 #include <absl/strings/cord.h>
 
+#include <algorithm>
+#include <chrono>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -67,8 +69,12 @@ nlohmann::json OrNull(const std::string& text) {
 HttpError ToHttpError(const absl::Status& status) {
   std::string code(CodeOf(status.code()));
   if (const auto payload = status.GetPayload(kCodePayload)) code = std::string(*payload);
-  return MakeHttpError(StatusOf(status.code()), std::string(MessageOf(status)), std::move(code),
-                       FieldOf(status));
+  HttpError error = MakeHttpError(StatusOf(status.code()), std::string(MessageOf(status)), std::move(code),
+                                  FieldOf(status));
+  if (const auto delay = RetryDelayOf(status)) {
+    error.retry_after_seconds = std::max<int64_t>(1, std::chrono::ceil<std::chrono::seconds>(*delay).count());
+  }
+  return error;
 }
 
 HttpError MakeHttpError(int status, std::string message, std::string code, std::string param) {
@@ -76,7 +82,8 @@ HttpError MakeHttpError(int status, std::string message, std::string code, std::
           .type = std::string(TypeOf(status)),
           .message = std::move(message),
           .param = std::move(param),
-          .code = std::move(code)};
+          .code = std::move(code),
+          .retry_after_seconds = status == 429 || status == 503 ? 1 : 0};
 }
 
 std::string ErrorBody(const HttpError& error) {

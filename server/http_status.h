@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -22,7 +23,8 @@ struct HttpError {
 inline constexpr int kRetryAfterSeconds = 1;
 
 HttpError ToHttpError(const absl::Status& status);
-// An error of the protocol, which no status stands for; the type follows from `status`.
+// An error of the protocol, which no status stands for; the type follows from `status`, and 429 and 503 say
+// to try again in a second.
 HttpError MakeHttpError(int status, std::string message, std::string code = "", std::string param = "");
 
 // {"error": {"message", "type", "param", "code"}}; absent ones are null.

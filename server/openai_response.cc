@@ -102,13 +102,18 @@ Json LastChoice(OpenAiEndpoint endpoint, size_t index, const CompletionSummary& 
 Json Usage(std::span<const CompletionSummary> summaries, int64_t n) {
   int64_t prompt_tokens = 0;
   int64_t completion_tokens = 0;
+  int64_t cached_tokens = 0;
   for (size_t i = 0; i < summaries.size(); ++i) {
-    if (i % static_cast<size_t>(n) == 0) prompt_tokens += summaries[i].prompt_tokens;
+    if (i % static_cast<size_t>(n) == 0) {
+      prompt_tokens += summaries[i].prompt_tokens;
+      cached_tokens += summaries[i].cached_tokens;
+    }
     completion_tokens += summaries[i].completion_tokens;
   }
   return {{"prompt_tokens", prompt_tokens},
           {"completion_tokens", completion_tokens},
-          {"total_tokens", prompt_tokens + completion_tokens}};
+          {"total_tokens", prompt_tokens + completion_tokens},
+          {"prompt_tokens_details", {{"cached_tokens", cached_tokens}}}};
 }
 
 Json WholeAnswer(const OpenAiEnvelope& envelope, Json choices, Json usage) {

@@ -236,13 +236,18 @@ void OpenAiService::Detokenize(const Call& call) {
 }
 
 void OpenAiService::Health(const Call& call) {
-  const bool draining = draining_;
-  call->Respond(JsonResponse({{"status", draining ? "draining" : "ok"}}, draining ? 503 : 200));
+  const absl::Status health = parts_.scheduler.health();
+  if (!health.ok()) {
+    return call->Respond(JsonResponse({{"status", "failed"}, {"message", MessageOf(health)}}, 503));
+  }
+  if (draining_) return call->Respond(JsonResponse({{"status", "draining"}}, 503));
+  call->Respond(JsonResponse({{"status", "ok"}}));
 }
 
 void OpenAiService::Metrics(const Call& call) {
   call->Respond({.content_type = std::string(ServerMetrics::kContentType),
-                 .body = parts_.metrics.Exposition(FiguresOf(parts_.scheduler.stats(), !draining_))});
+                 .body = parts_.metrics.Exposition(
+                     FiguresOf(parts_.scheduler.stats(), !draining_ && parts_.scheduler.health().ok()))});
 }
 
 }  // namespace thermocline

@@ -15,6 +15,10 @@ ScrapedFigures FiguresOf(const SchedulerStats& stats, bool ready) {
   const StepFigures& steps = stats.decode_steps.total;
   return {.running = stats.running,
           .waiting = stats.waiting,
+          .kv_cache_usage = Share(stats.used_pages, stats.pages),
+          .prefix_cache_queries = stats.prefix_queried_tokens,
+          .prefix_cache_hits = stats.prefix_hit_tokens,
+          .preemptions = stats.preemptions,
           .ready = ready,
           .active_neuron_share = Share(steps.active_neurons, steps.neurons),
           .gpu_coverage = Share(steps.active_on_accelerators, steps.active_neurons),

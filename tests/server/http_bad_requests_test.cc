@@ -13,16 +13,20 @@ struct BadRequest {
   const char* path;
   std::string body;
   int status;
-  const char* param;     // "" where none is to be named
+  const char* param;  // "" where none is to be named
   const char* code = "";
 };
 
 // The body of a request that would do, with one more field.
-std::string Completion(const std::string& field) { return R"({"prompt": "abc", "max_tokens": 2, )" + field + "}"; }
+std::string Completion(const std::string& field) {
+  return R"({"prompt": "abc", "max_tokens": 2, )" + field + "}";
+}
 std::string Chat(const std::string& field) {
   return R"({"messages": [{"role": "user", "content": "abc"}], "max_tokens": 2, )" + field + "}";
 }
-std::string Messages(const std::string& messages) { return R"({"max_tokens": 2, "messages": )" + messages + "}"; }
+std::string Messages(const std::string& messages) {
+  return R"({"max_tokens": 2, "messages": )" + messages + "}";
+}
 std::string Prompt(const std::string& prompt) { return R"({"max_tokens": 2, "prompt": )" + prompt + "}"; }
 
 std::string Repeated(const std::string& item, int count) {
@@ -38,9 +42,9 @@ std::vector<BadRequest> NoJson() {
       {kCompletions, "[]", 400, ""},
       {kCompletions, "\"abc\"", 400, ""},
       {kCompletions, "{\"prompt\": \"abc\"} trailing", 400, ""},
-      {kCompletions, "{\"prompt\": \"\xC3\x28\"}", 400, ""},                     // no UTF-8
-      {kCompletions, "{\"prompt\": \"\\ud800\"}", 400, ""},                      // half a surrogate pair
-      {kCompletions, "{\"prompt\": \"a\", \"prompt\": \"b\"}", 400, ""},         // twice
+      {kCompletions, "{\"prompt\": \"\xC3\x28\"}", 400, ""},              // no UTF-8
+      {kCompletions, "{\"prompt\": \"\\ud800\"}", 400, ""},               // half a surrogate pair
+      {kCompletions, "{\"prompt\": \"a\", \"prompt\": \"b\"}", 400, ""},  // twice
       {kCompletions, Completion("\"temperature\": NaN"), 400, ""},
       {kCompletions, Completion("\"temperature\": Infinity"), 400, ""},
       {kCompletions, Completion("\"temperature\": 1e999"), 400, ""},
@@ -159,8 +163,8 @@ std::vector<BadRequest> BadPrompts() {
        "messages[0].content[0].text"},
       {kChat, Messages(R"([{"role": "assistant", "content": "", "tool_calls": [1]}])"), 400,
        "messages[0].tool_calls"},
-      {kChat, Messages(R"([{"role": "user", "content": ")" + std::string(5000, 'a') + "\"}]"), 400, "messages",
-       "context_length_exceeded"},
+      {kChat, Messages(R"([{"role": "user", "content": ")" + std::string(5000, 'a') + "\"}]"), 400,
+       "messages", "context_length_exceeded"},
       {kChat, Messages(Repeated(R"({"role": "user", "content": "a"})", 5000)), 400, "messages"},
       {"/tokenize", "{}", 400, "prompt"},
       {"/tokenize", R"({"prompt": 1})", 400, "prompt"},
@@ -181,7 +185,8 @@ std::vector<BadRequest> Unsupported() {
       {kChat, Chat(R"("tool_choice": "required")"), 400, "tool_choice"},
       {kChat, Chat(R"("functions": [{}])"), 400, "functions"},
       {kChat, Chat(R"("response_format": {"type": "json_object"})"), 400, "response_format"},
-      {kChat, Chat(R"("response_format": {"type": "json_schema", "json_schema": {}})"), 400, "response_format"},
+      {kChat, Chat(R"("response_format": {"type": "json_schema", "json_schema": {}})"), 400,
+       "response_format"},
       {kChat, Chat(R"("modalities": ["audio"])"), 400, "modalities"},
       {kChat, Chat(R"("continue_final_message": true)"), 400, "continue_final_message"},
       {kCompletions, Completion(R"("suffix": "end")"), 400, "suffix"},
@@ -205,8 +210,8 @@ void ExpectRefusals(const std::vector<BadRequest>& requests) {
     if (answer.status < 400) continue;
     const nlohmann::json error = answer.Error();
     EXPECT_EQ(error["type"], "invalid_request_error") << shown;
-    EXPECT_EQ(error["param"].is_null() ? "" : error["param"].get<std::string>(), bad.param)
-        << shown << "\n" << answer.body;
+    EXPECT_EQ(error["param"].is_null() ? "" : error["param"].get<std::string>(), bad.param) << shown << "\n"
+                                                                                            << answer.body;
     EXPECT_EQ(error["code"].is_null() ? "" : error["code"].get<std::string>(), bad.code) << shown;
     const std::string message = error["message"];
     EXPECT_FALSE(message.empty());
@@ -237,7 +242,8 @@ TEST(HttpBadRequestsTest, BodiesMustBeJsonByName) {
     EXPECT_THAT(answer.Error()["message"], HasSubstr("application/json"));
   }
   EXPECT_EQ(Post(server, kCompletions, body, "Content-Encoding: gzip\r\n").status, 415);
-  EXPECT_EQ(Ask(server, RequestText("POST", kCompletions, "Content-Type: Application/JSON; charset=utf-8\r\n", body))
+  EXPECT_EQ(Ask(server,
+                RequestText("POST", kCompletions, "Content-Type: Application/JSON; charset=utf-8\r\n", body))
                 .status,
             200);
 }

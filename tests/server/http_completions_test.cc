@@ -95,14 +95,28 @@ TEST(HttpCompletionsTest, StreamsTheSame) {
   for (const json& chunk : Stream(server, Greedy("abc", 1))) EXPECT_FALSE(chunk.contains("usage"));
 }
 
+TEST(HttpCompletionsTest, CountsWhatEarlierPromptsHadComputed) {
+  TestHttpServer server;
+  const std::string prompt(100, 'a');
+  const auto cached = [&] {
+    return Complete(server, Greedy(prompt, 2))["usage"]["prompt_tokens_details"]["cached_tokens"]
+        .get<int64_t>();
+  };
+  EXPECT_EQ(cached(), 0);
+  EXPECT_GE(cached(), 64);
+}
+
 TEST(HttpCompletionsTest, HasTheApisDefaults) {
   TestHttpServer server;
   const json whole = Complete(server, {{"prompt", "abc"}, {"ignore_eos", true}});
   EXPECT_EQ(whole["usage"]["completion_tokens"], 16);
   // Temperature 1: another seed takes other tokens, the same one the same.
   const auto text = [&](int seed) {
-    return Complete(server, {{"prompt", "abc"}, {"max_tokens", 200}, {"ignore_eos", true}, {"seed", seed}})
-        ["choices"][0]["text"].get<std::string>();
+    return Complete(server, {{"prompt", "abc"},
+                             {"max_tokens", 200},
+                             {"ignore_eos", true},
+                             {"seed", seed}})["choices"][0]["text"]
+        .get<std::string>();
   };
   EXPECT_EQ(text(1), text(1));
   EXPECT_NE(text(1), text(2));
@@ -147,8 +161,9 @@ TEST(HttpCompletionsTest, GivesSeveralChoicesOfSeveralPrompts) {
     EXPECT_EQ(whole["choices"][i]["index"], i);
     EXPECT_EQ(whole["choices"][i]["thermocline"]["seed"], 5 + i % 2);
     // As if it were alone.
-    const json alone = Complete(server, {{"prompt", i < 2 ? "a" : "m"}, {"max_tokens", 60},
-                                         {"seed", 5 + i % 2}, {"ignore_eos", true}});
+    const json alone = Complete(
+        server,
+        {{"prompt", i < 2 ? "a" : "m"}, {"max_tokens", 60}, {"seed", 5 + i % 2}, {"ignore_eos", true}});
     EXPECT_EQ(whole["choices"][i]["text"], alone["choices"][0]["text"]);
   }
   std::vector<std::string> streamed(4);
@@ -201,12 +216,15 @@ TEST(HttpCompletionsTest, SamplesAsAsked) {
   body = Greedy("abc", 30);
   body["frequency_penalty"] = 2;
   body["presence_penalty"] = 2;
-  body["repetition_penalty"] = 2;
-  EXPECT_NE(Complete(server, body)["choices"][0]["text"], Complete(server, Greedy("abc", 30))["choices"][0]["text"]);
+  body["repetition_penalty"] = 5;
+  EXPECT_NE(Complete(server, body)["choices"][0]["text"],
+            Complete(server, Greedy("abc", 30))["choices"][0]["text"]);
   // Nothing but the likeliest token is left.
-  for (const auto& [field, value] : {std::pair<const char*, json>("top_k", 1), {"top_p", 0.01}, {"min_p", 1}}) {
+  for (const auto& [field, value] :
+       {std::pair<const char*, json>("top_k", 1), {"top_p", 0.01}, {"min_p", 1}}) {
     json only = {{"prompt", "abc"}, {"max_tokens", 30}, {"temperature", 10}, {field, value}};
-    EXPECT_THAT(Complete(server, only)["choices"][0]["text"].get<std::string>(), StartsWith("defghijklm")) << field;
+    EXPECT_THAT(Complete(server, only)["choices"][0]["text"].get<std::string>(), StartsWith("defghijklm"))
+        << field;
   }
 }
 
@@ -272,7 +290,9 @@ TEST(HttpCompletionsTest, SpellsPartsOfCharacters) {
   EXPECT_EQ(text, "\xC3\xA9x");
   const json chat = Complete(server,
                              {{"messages", {{{"role", "user"}, {"content", "abc"}}}},
-                              {"max_tokens", 2}, {"temperature", 0}, {"logprobs", true}},
+                              {"max_tokens", 2},
+                              {"temperature", 0},
+                              {"logprobs", true}},
                              kChat);
   const json& content = chat["choices"][0]["logprobs"]["content"];
   ASSERT_EQ(content.size(), 2u);
@@ -288,21 +308,22 @@ TEST(HttpCompletionsTest, SaysWhyElseCompletionsEnd) {
   EXPECT_EQ(choice["text"], "de");
 
   HttpSetup setup;
-  setup.context_length = 1 << 24;
+  setup.context_length = 1 << 15;
   TestHttpServer endless(setup);
-  json body = Greedy("abc", 1 << 23);
+  json body = Greedy("abc", 30'000);
   body["time_limit_ms"] = 1;
   EXPECT_EQ(Complete(endless, body)["choices"][0]["finish_reason"], "time_limit");
 }
 
 TEST(HttpChatTest, AnswersAsTheApiDoes) {
   TestHttpServer server;
-  const json body = {{"messages",
-                      {{{"role", "system"}, {"content", "x"}},
-                       {{"role", "user"}, {"content", {{{"type", "text"}, {"text", "ab"}},
-                                                       {{"type", "text"}, {"text", "c"}}}}}}},
-                     {"max_completion_tokens", 3},
-                     {"temperature", 0}};
+  const json body = {
+      {"messages",
+       {{{"role", "system"}, {"content", "x"}},
+        {{"role", "user"},
+         {"content", {{{"type", "text"}, {"text", "ab"}}, {{"type", "text"}, {"text", "c"}}}}}}},
+      {"max_completion_tokens", 3},
+      {"temperature", 0}};
   const json tokenized = Complete(server, {{"messages", body["messages"]}}, "/tokenize");
   const json whole = Complete(server, body, kChat);
   EXPECT_THAT(whole["id"].get<std::string>(), StartsWith("chatcmpl-"));
@@ -326,7 +347,10 @@ TEST(HttpChatTest, AnswersAsTheApiDoes) {
 TEST(HttpChatTest, ReportsLogprobs) {
   TestHttpServer server;
   const json body = {{"messages", {{{"role", "user"}, {"content", "abc"}}}},
-                     {"max_tokens", 2}, {"temperature", 0}, {"logprobs", true}, {"top_logprobs", 2}};
+                     {"max_tokens", 2},
+                     {"temperature", 0},
+                     {"logprobs", true},
+                     {"top_logprobs", 2}};
   const json choice = Complete(server, body, kChat)["choices"][0];
   const json& content = choice["logprobs"]["content"];
   ASSERT_EQ(content.size(), 2u);
@@ -363,12 +387,14 @@ TEST(HttpRoutesTest, TokenizeAndBack) {
   EXPECT_EQ(tokens["count"], 6);
   EXPECT_EQ(tokens["max_model_len"], 4096);
   EXPECT_EQ(tokens["tokens"][0], PuppetTokenizer::kBos);
-  const json bare =
-      Complete(server, {{"prompt", "ab<s>"}, {"add_special_tokens", false}, {"parse_special", true}}, "/tokenize");
-  EXPECT_EQ(bare["tokens"], json({PuppetTokenizer::IdOf('a'), PuppetTokenizer::IdOf('b'), PuppetTokenizer::kBos}));
+  const json bare = Complete(
+      server, {{"prompt", "ab<s>"}, {"add_special_tokens", false}, {"parse_special", true}}, "/tokenize");
+  EXPECT_EQ(bare["tokens"],
+            json({PuppetTokenizer::IdOf('a'), PuppetTokenizer::IdOf('b'), PuppetTokenizer::kBos}));
   EXPECT_EQ(Complete(server, {{"prompt", ""}, {"add_special_tokens", false}}, "/tokenize")["count"], 0);
   EXPECT_EQ(Complete(server, {{"tokens", tokens["tokens"]}}, "/detokenize")["prompt"], "ab<s>");
-  EXPECT_EQ(Complete(server, {{"tokens", {PuppetTokenizer::IdOf('\xC3')}}}, "/detokenize")["prompt"], "\xEF\xBF\xBD");
+  EXPECT_EQ(Complete(server, {{"tokens", {PuppetTokenizer::IdOf('\xC3')}}}, "/detokenize")["prompt"],
+            "\xEF\xBF\xBD");
 }
 
 TEST(HttpRoutesTest, MetricsAndHealthAreOpen) {
@@ -390,15 +416,17 @@ TEST(HttpKeysTest, AreAskedForWhereCompletionsAre) {
   setup.credentials = credentials->get();
   TestHttpServer server(setup);
   const std::string body = Greedy("abc", 1).dump();
-  for (const char* const wrong : {"", "Authorization: Bearer wrong\r\n", "Authorization: secret-key-of-alice\r\n",
-                                  "X-Api-Key: secret-key-of-alice\r\n"}) {
+  for (const char* const wrong :
+       {"", "Authorization: Bearer wrong\r\n", "Authorization: secret-key-of-alice\r\n",
+        "X-Api-Key: secret-key-of-alice\r\n"}) {
     const HttpAnswer refused = Post(server, kCompletions, body, wrong);
     EXPECT_EQ(refused.status, 401) << wrong;
     EXPECT_EQ(refused.Error()["code"], "invalid_api_key");
     EXPECT_EQ(refused.Error()["type"], "authentication_error");
     EXPECT_EQ(refused.Header("www-authenticate"), "Bearer");
   }
-  for (const char* const path : {kChat, "/tokenize", "/detokenize"}) EXPECT_EQ(Post(server, path, "{}").status, 401);
+  for (const char* const path : {kChat, "/tokenize", "/detokenize"})
+    EXPECT_EQ(Post(server, path, "{}").status, 401);
   EXPECT_EQ(Get(server, "/v1/models").status, 401);
   EXPECT_EQ(Get(server, "/health").status, 200);
   EXPECT_EQ(Get(server, "/metrics").status, 200);
