@@ -16,11 +16,8 @@ struct HttpError {
   std::string message;
   std::string param;  // the field at fault; empty: none
   std::string code;   // for programs, "model_not_found"; empty: none
+  int64_t retry_after_seconds = 0;  // 0: is not said
 };
-
-// Of seconds: what `Retry-After` says with 429 and 503. A running completion takes seconds, so that a place
-// in the queue is not free sooner.
-inline constexpr int kRetryAfterSeconds = 1;
 
 HttpError ToHttpError(const absl::Status& status);
 // An error of the protocol, which no status stands for; the type follows from `status`, and 429 and 503 say
