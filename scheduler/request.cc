@@ -145,7 +145,10 @@ absl::Status ValidateRequest(const CompletionRequest& request, const RequestLimi
 }
 
 absl::Status FieldError(std::string_view field, std::string_view problem) {
-  absl::Status status = InvalidArgument("{}: {}", field, problem);
+  return WithField(InvalidArgument("{}: {}", field, problem), field);
+}
+
+absl::Status WithField(absl::Status status, std::string_view field) {
   status.SetPayload(kFieldPayload, absl::Cord(absl::string_view(field.data(), field.size())));
   return status;
 }

@@ -123,6 +123,8 @@ absl::Status ValidateRequest(const CompletionRequest& request, const RequestLimi
 // InvalidArgument about one field of a request: the message starts with the field's name, which FieldOf()
 // gives back.
 absl::Status FieldError(std::string_view field, std::string_view problem);
+// The same status, about that field of a request: for errors that are no InvalidArgument.
+absl::Status WithField(absl::Status status, std::string_view field);
 // The field a FieldError is about; empty for any other status.
 std::string FieldOf(const absl::Status& status);
 

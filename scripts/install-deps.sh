@@ -8,7 +8,7 @@ packages=(
   # toolchain
   g++ cmake ninja-build ccache pkg-config git
   # libraries
-  libabsl-dev libtbb-dev libhwy-dev libfmt-dev libspdlog-dev libcli11-dev nlohmann-json3-dev libicu-dev libssl-dev
+  libabsl-dev libtbb-dev libhwy-dev libfmt-dev libspdlog-dev libcli11-dev nlohmann-json3-dev libicu-dev libssl-dev libboost1.81-dev
   # placement
   coinor-libcbc-dev
   # service
@@ -16,7 +16,7 @@ packages=(
   # tests and benchmarks
   libgtest-dev libgmock-dev libbenchmark-dev libboost-context1.81-dev
   # Python clients, goldens and oracles of the tests
-  python3 python3-venv python3-pip python3-numpy python3-grpcio python3-protobuf
+  curl python3 python3-venv python3-pip python3-numpy python3-grpcio python3-protobuf
   # the report in a browser
   chromium fonts-dejavu-core python3-pil
   # promtool, which checks what /metrics says
