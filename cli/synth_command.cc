@@ -56,13 +56,19 @@ absl::StatusOr<ModelFootprint> FootprintOf(const ModelConfig& config, ElementTyp
   TC_ASSIGN_OR_RETURN(const BundleView bundles, BundleLayout(config.d_ff, config.d_model, type, type, type));
   constexpr auto kFloatBytes = static_cast<int64_t>(sizeof(float));
   const int64_t kv_width = config.n_kv_heads * config.d_head;
-  return ModelFootprint{
+  ModelFootprint footprint{
       .neuron_bytes = bundles.stride_bytes,
       .attention_bytes = 2 * (config.d_model + kv_width) * row + 2 * config.d_model * kFloatBytes,
       .kv_bytes_per_token = 2 * kv_width * kFloatBytes,
       .head_bytes = config.n_vocab * row + config.d_model * kFloatBytes,
       .context_tokens = config.context_length,
-      .scratch_bytes = CpuDevice::ScratchBytes(config, config.context_length, kAcceleratorBlockTokens)};
+      .scratch_bytes = AcceleratorScratchBytes(DeviceKind::kHost, config, config.context_length)};
+  // A GPU's kernels know every type that is written here.
+  footprint.gpu = {.neuron_bytes = footprint.neuron_bytes,
+                   .attention_bytes = footprint.attention_bytes,
+                   .head_bytes = footprint.head_bytes,
+                   .scratch_bytes = AcceleratorScratchBytes(DeviceKind::kCuda, config, config.context_length)};
+  return footprint;
 }
 
 absl::Status WriteProfileDirectory(const PlantedAnalysis& analysis, const std::string& path) {

@@ -44,7 +44,7 @@ absl::StatusCode CodeOf(cudaError_t error) {
 
 absl::Status CudaError(std::string_view call, cudaError_t error) {
   cudaGetLastError();
-  return absl::Status(CodeOf(error), fmt::format("{}: {} ({})", call.substr(0, call.find('(')),
+  return absl::Status(CodeOf(error), fmt::format("{}: {} ({})", call.substr(0, call.find('(', 1)),
                                                  cudaGetErrorString(error), cudaGetErrorName(error)));
 }
 

@@ -20,7 +20,8 @@
 
 namespace thermocline::TC_GPU_NAMESPACE {
 
-// `call` is the call's text; its name goes into the message. Clears the error that CUDA remembers for the
+// `call` is the call's text or a kernel's name, which may stand in parentheses; what comes before its
+// arguments goes into the message. Clears the error that CUDA remembers for the
 // thread.
 absl::Status CudaError(std::string_view call, cudaError_t error);
 

@@ -3,13 +3,16 @@
 //
 // Both are bound by memory: an addition reads two floats and writes one, an activation reads one or two and
 // writes one. Rows of both matrices that begin on 16 bytes are walked four floats at a time.
+#include <algorithm>
+#include <cstdint>
+
 #include "kernels_cuda/launchers.h"
 
 namespace thermocline::TC_GPU_NAMESPACE {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int64_t kMostBlocks = 132 * 8;  // every multiprocessor of the largest device is full
+constexpr int64_t kMostGridRows = 65535;  // of a grid along y
 
 // Matrices of one shape, without what MatrixView's host side needs.
 struct Shape {
@@ -19,10 +22,6 @@ struct Shape {
 
 bool Aligned16(const float* data, int64_t stride) {
   return reinterpret_cast<uintptr_t>(data) % sizeof(float4) == 0 && stride % 4 == 0;
-}
-
-dim3 BlocksFor(int64_t items) {
-  return dim3(static_cast<unsigned>(std::min(kMostBlocks, (items + kThreads - 1) / kThreads)));
 }
 
 struct AddOperation {
@@ -44,11 +43,14 @@ struct AddOperation {
 
 template <GpuActivation kKind>
 __device__ __forceinline__ float Activate(float x, float threshold) {
-  if (kKind == GpuActivation::kRelu) return x > 0.0f ? x : 0.0f;
+  if (kKind == GpuActivation::kRelu) return x < 0.0f ? 0.0f : x;
   if (kKind == GpuActivation::kSilu) return x / (1.0f + expf(-x));
-  if (kKind == GpuActivation::kFatRelu) return x >= threshold ? x : 0.0f;
+  if (kKind == GpuActivation::kFatRelu) return x < threshold ? 0.0f : x;
   return x;
 }
+
+// A silent neuron stays silent whatever its up is.
+__device__ __forceinline__ float Gated(float active, float up) { return active == 0.0f ? 0.0f : active * up; }
 
 template <GpuActivation kKind, bool kGated>
 struct ActivationOperation {
@@ -62,7 +64,7 @@ struct ActivationOperation {
 
   __device__ void One(int64_t row, int64_t column) const {
     const float active = Activate<kKind>(gate[row * gate_stride + column], threshold);
-    hidden[row * hidden_stride + column] = kGated ? active * up[row * up_stride + column] : active;
+    hidden[row * hidden_stride + column] = kGated ? Gated(active, up[row * up_stride + column]) : active;
   }
   __device__ void Four(int64_t row, int64_t column) const {
     float4 h = *reinterpret_cast<const float4*>(gate + row * gate_stride + column);
@@ -70,25 +72,22 @@ struct ActivationOperation {
     if (kGated) u = *reinterpret_cast<const float4*>(up + row * up_stride + column);
     h = make_float4(Activate<kKind>(h.x, threshold), Activate<kKind>(h.y, threshold),
                     Activate<kKind>(h.z, threshold), Activate<kKind>(h.w, threshold));
-    if (kGated) h = make_float4(h.x * u.x, h.y * u.y, h.z * u.z, h.w * u.w);
+    if (kGated) h = make_float4(Gated(h.x, u.x), Gated(h.y, u.y), Gated(h.z, u.z), Gated(h.w, u.w));
     *reinterpret_cast<float4*>(hidden + row * hidden_stride + column) = h;
   }
 };
 
-// Every element once. kWide: fours, and what is left of each row singly.
+// Every element once: blocks of a row lie along x of the grid, rows along y. kWide: fours, and what is left
+// of each row singly.
 template <bool kWide, typename Operation>
 __global__ void __launch_bounds__(kThreads) ForEachElement(Operation operation, Shape shape) {
-  const int64_t step = int64_t{gridDim.x} * kThreads;
-  const int64_t per_row = kWide ? (shape.cols + 3) / 4 : shape.cols;
-  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < shape.rows * per_row; i += step) {
-    const int64_t row = i / per_row;
-    const int64_t column = (i - row * per_row) * (kWide ? 4 : 1);
-    if (!kWide) {
-      operation.One(row, column);
-    } else if (column + 4 <= shape.cols) {
+  const int64_t column = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * (kWide ? 4 : 1);
+  for (int64_t row = blockIdx.y; row < shape.rows; row += gridDim.y) {
+    if (kWide && column + 4 <= shape.cols) {
       operation.Four(row, column);
     } else {
-      for (int64_t c = column; c < shape.cols; ++c) operation.One(row, c);
+      const int64_t end = min(column + (kWide ? 4 : 1), shape.cols);
+      for (int64_t c = column; c < end; ++c) operation.One(row, c);
     }
   }
 }
@@ -96,12 +95,11 @@ __global__ void __launch_bounds__(kThreads) ForEachElement(Operation operation, 
 template <typename Operation>
 absl::Status LaunchForEach(const Operation& operation, Shape shape, bool wide, GpuStream stream) {
   if (shape.rows == 0 || shape.cols == 0) return absl::OkStatus();
-  if (wide) {
-    return TC_LAUNCH((ForEachElement<true, Operation>), BlocksFor(shape.rows * ((shape.cols + 3) / 4)),
-                     kThreads, 0, stream, operation, shape);
-  }
-  return TC_LAUNCH((ForEachElement<false, Operation>), BlocksFor(shape.rows * shape.cols), kThreads, 0,
-                   stream, operation, shape);
+  const int64_t per_block = kThreads * (wide ? 4 : 1);
+  const dim3 grid(static_cast<unsigned>((shape.cols + per_block - 1) / per_block),
+                  static_cast<unsigned>(std::min(shape.rows, kMostGridRows)));
+  if (wide) return TC_LAUNCH((ForEachElement<true, Operation>), grid, kThreads, 0, stream, operation, shape);
+  return TC_LAUNCH((ForEachElement<false, Operation>), grid, kThreads, 0, stream, operation, shape);
 }
 
 template <GpuActivation kKind>

@@ -55,15 +55,18 @@ struct GpuKvPages {
 struct GpuAttentionArgs {
   MatrixView<const float> queries;  // (n_tokens, n_heads * d_head), already rotated
   MatrixView<float> output;         // (n_tokens, n_heads * d_head)
-  GpuKvPages cache;                 // holds the step's own tokens already
+  GpuKvPages cache;                 // holds the step's own tokens already; d_head <= 256
   GpuStepView step;
   int64_t n_heads = 0;
-  int64_t most_positions = 0;  // of any token of the step, so far as the host knows: sizes the launch
+  // Above every position of the step: sizes the launch, and changes no result. A captured step can be
+  // launched again for positions below it.
+  int64_t most_positions = 0;
   float scale = 1.0f;
   std::span<float> scratch;  // at least GpuAttentionScratch floats
 };
 
 // Bundles of a table of neurons (kernels_cpu/neurons.h says how they lie), and what the step needs of them.
+// Parts that start, and end, at multiples of 16 bytes are read fastest; others are read all the same.
 struct GpuSparseFfnArgs {
   const std::byte* data = nullptr;
   int64_t n_neurons = 0;
@@ -77,9 +80,11 @@ struct GpuSparseFfnArgs {
   bool gated = true;
   bool read_silent = false;  // dense: up and down rows of neurons that are zero are read all the same
   GpuActivationFunction activation;
-  MatrixView<const float> x;             // (n_tokens, d_model)
-  const GpuTokenMask* marked = nullptr;  // (n_neurons): tokens that need each; nullptr: all need all
-  MatrixView<float> y;                   // (n_tokens, d_model), written
+  MatrixView<const float> x;  // (n_tokens, d_model)
+  // (n_neurons), aligned to 16 bytes: tokens that need each; nullptr: all need all. Bits past the step's
+  // tokens are ignored.
+  const GpuTokenMask* marked = nullptr;
+  MatrixView<float> y;            // (n_tokens, d_model), written
   GpuTokenMask* fired = nullptr;  // (n_neurons), written: tokens for which each was active; may be nullptr
   // Added to: rows of gate and of down that were read, as NeuronReads counts; may be nullptr.
   uint64_t* counts = nullptr;  // (2)
@@ -123,7 +128,8 @@ struct GpuKernels {
                            const GpuKvPages& cache, const GpuStepView& step, GpuStream stream);
   // Causal grouped-query attention over pages, split along the context.
   absl::Status (*attention)(const GpuAttentionArgs& args, GpuStream stream);
-  // out(t) = row tokens[t] of the embedding as F32. tokens: (out.rows), of the device.
+  // out(t) = row tokens[t] of the embedding as F32, NaN where it has no such row. tokens: (out.rows), of the
+  // device.
   absl::Status (*embed)(const WeightView& embedding, const int32_t* tokens, MatrixView<float> out,
                         GpuStream stream);
   // y(t, r) = sum_c w(r, c) * x(t, c), one pass over w for up to 16 tokens.
@@ -141,11 +147,12 @@ struct GpuKernels {
   // x += y.
   absl::Status (*add)(MatrixView<const float> y, MatrixView<float> x, GpuStream stream);
   // The k likeliest of each row, likeliest first, ties to the lower id; NaN is never among them, places that
-  // nothing takes have id -1. ids, values: (rows, k), 1 <= k <= 64.
+  // nothing takes have id -1 and value -infinity. logits: up to 2^20 columns. ids, values: (rows, k), 1 <= k
+  // <= 64. scratch: at least GpuTopKScratch floats.
   absl::Status (*top_k)(MatrixView<const float> logits, MatrixView<int32_t> ids, MatrixView<float> values,
-                        GpuStream stream);
-  // c = alpha * x * transpose(w) + beta * c through cuBLAS, plain F32. x: (n_tokens, cols), w: (rows, cols),
-  // c: (n_tokens, rows).
+                        std::span<float> scratch, GpuStream stream);
+  // c = alpha * x * transpose(w) + beta * c through cuBLAS, plain F32; the order of its sums may change with
+  // n_tokens. x: (n_tokens, cols), w: (rows, cols), c: (n_tokens, rows).
   absl::Status (*sgemm_nt)(Gpu& gpu, float alpha, MatrixView<const float> x, MatrixView<const float> w,
                            float beta, MatrixView<float> c, GpuStream stream);
   // c = alpha * h * w + beta * c. h: (n_tokens, rows), w: (rows, cols), c: (n_tokens, cols).
@@ -153,8 +160,9 @@ struct GpuKernels {
                            float beta, MatrixView<float> c, GpuStream stream);
 };
 
-// Floats of scratch.
+// Floats of scratch, of arguments of 1 and above.
 int64_t GpuAttentionScratch(int64_t n_tokens, int64_t n_heads, int64_t d_head, int64_t most_positions);
+int64_t GpuTopKScratch(int64_t rows, int64_t cols, int64_t k);
 int64_t GpuSparseFfnScratch(int64_t n_tokens, int64_t n_neurons, int64_t d_model);
 
 }  // namespace thermocline

@@ -48,6 +48,11 @@ v1::ActivationProfile ToProto(const ActivationProfile& profile) {
   footprint.set_head_bytes(profile.footprint.head_bytes);
   footprint.set_context_tokens(profile.footprint.context_tokens);
   footprint.set_scratch_bytes(profile.footprint.scratch_bytes);
+  v1::GpuFootprint& gpu = *footprint.mutable_gpu();
+  gpu.set_neuron_bytes(profile.footprint.gpu.neuron_bytes);
+  gpu.set_attention_bytes(profile.footprint.gpu.attention_bytes);
+  gpu.set_head_bytes(profile.footprint.gpu.head_bytes);
+  gpu.set_scratch_bytes(profile.footprint.gpu.scratch_bytes);
   v1::CorpusPosition& corpus = *proto.mutable_corpus();
   corpus.set_file(profile.corpus.file);
   corpus.set_size_bytes(profile.corpus.size_bytes);
@@ -130,12 +135,21 @@ class ProfileReader {
     TC_RETURN_IF_ERROR(CheckLeast("footprint.head_bytes", proto.head_bytes(), 0));
     TC_RETURN_IF_ERROR(CheckLeast("footprint.context_tokens", proto.context_tokens(), 0));
     TC_RETURN_IF_ERROR(CheckLeast("footprint.scratch_bytes", proto.scratch_bytes(), 0));
+    const v1::GpuFootprint& gpu = proto.gpu();
+    TC_RETURN_IF_ERROR(CheckLeast("footprint.gpu.neuron_bytes", gpu.neuron_bytes(), 0));
+    TC_RETURN_IF_ERROR(CheckLeast("footprint.gpu.attention_bytes", gpu.attention_bytes(), 0));
+    TC_RETURN_IF_ERROR(CheckLeast("footprint.gpu.head_bytes", gpu.head_bytes(), 0));
+    TC_RETURN_IF_ERROR(CheckLeast("footprint.gpu.scratch_bytes", gpu.scratch_bytes(), 0));
     return ModelFootprint{.neuron_bytes = proto.neuron_bytes(),
                           .attention_bytes = proto.attention_bytes(),
                           .kv_bytes_per_token = proto.kv_bytes_per_token(),
                           .head_bytes = proto.head_bytes(),
                           .context_tokens = proto.context_tokens(),
-                          .scratch_bytes = proto.scratch_bytes()};
+                          .scratch_bytes = proto.scratch_bytes(),
+                          .gpu = {.neuron_bytes = gpu.neuron_bytes(),
+                                  .attention_bytes = gpu.attention_bytes(),
+                                  .head_bytes = gpu.head_bytes(),
+                                  .scratch_bytes = gpu.scratch_bytes()}};
   }
 
   absl::StatusOr<CorpusPosition> Position(const v1::CorpusPosition& proto) const {

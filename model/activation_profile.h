@@ -34,6 +34,15 @@ struct CorpusPosition {
   bool operator==(const CorpusPosition&) const = default;
 };
 
+// The same parts as a CUDA device keeps them, whose kernels do not know every type of a file.
+struct GpuFootprint {
+  int64_t neuron_bytes = 0;
+  int64_t attention_bytes = 0;
+  int64_t head_bytes = 0;
+  int64_t scratch_bytes = 0;  // 0: the profile does not say
+  bool operator==(const GpuFootprint&) const = default;
+};
+
 // Bytes of a model's parts, kept with its profile so that a plan can be solved again without the model.
 struct ModelFootprint {
   int64_t neuron_bytes = 0;        // of one neuron's gate, up and down rows
@@ -41,7 +50,8 @@ struct ModelFootprint {
   int64_t kv_bytes_per_token = 0;  // of one layer's keys and values
   int64_t head_bytes = 0;          // of head and final norm
   int64_t context_tokens = 0;      // the model's context
-  int64_t scratch_bytes = 0;       // of an accelerator's activations, whatever it holds of the model
+  int64_t scratch_bytes = 0;       // of the emulated accelerator's activations, whatever it holds of the model
+  GpuFootprint gpu;
   bool operator==(const ModelFootprint&) const = default;
 };
 

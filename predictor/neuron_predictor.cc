@@ -20,8 +20,9 @@ WeightView Q8_0View(const Matrix<std::byte>& rows, int64_t cols) {
   return {rows.data(), ElementType::kQ8_0, rows.rows(), cols, rows.cols()};
 }
 
-// The layer's numbers of the neurons of all tables, one table after the other.
-std::vector<uint32_t> OrderOf(std::span<const std::vector<uint32_t>> tables, int64_t d_ff) {
+}  // namespace
+
+std::vector<uint32_t> NeuronOrder(std::span<const std::vector<uint32_t>> tables, int64_t d_ff) {
   std::vector<uint32_t> order;
   std::vector<bool> seen(static_cast<size_t>(d_ff), false);
   for (const std::vector<uint32_t>& table : tables) {
@@ -34,8 +35,6 @@ std::vector<uint32_t> OrderOf(std::span<const std::vector<uint32_t>> tables, int
   TC_CHECK(order.size() == seen.size());
   return order;
 }
-
-}  // namespace
 
 NeuronSelection MarkedNeurons::selection() const {
   const auto marked = static_cast<size_t>(count);
@@ -64,7 +63,7 @@ absl::StatusOr<NeuronPredictor> NeuronPredictor::Create(const CpuContext& contex
   created.balanced_threshold_ = static_cast<float>(predictor.balanced_threshold);
   created.fast_threshold_ = static_cast<float>(predictor.fast_threshold);
   for (const std::vector<uint32_t>& table : tables) created.table_sizes_.push_back(std::ssize(table));
-  const std::vector<uint32_t> order = OrderOf(tables, gate.rows);
+  const std::vector<uint32_t> order = NeuronOrder(tables, gate.rows);
   if (predictor.kind == PredictorKind::kMlp) {
     TC_RETURN_IF_ERROR(created.TakeWeights(predictor, order));
   } else {

@@ -21,6 +21,10 @@ struct MarkedNeurons {
   NeuronSelection selection() const;
 };
 
+// The layer's numbers of the neurons of all tables, one table after the other. Checks (TC_CHECK) that they
+// are every neuron below d_ff once.
+std::vector<uint32_t> NeuronOrder(std::span<const std::vector<uint32_t>> tables, int64_t d_ff);
+
 // Scores are computed in the tables' order, so that each table gets its own list of rows without any sorting.
 class NeuronPredictor {
  public:

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/checked.h"
+#include "scheduler/gpu_device.h"
 #include "scheduler/load_devices.h"
 
 namespace thermocline {
@@ -79,7 +80,13 @@ ModelFootprint FootprintOf(const ModelConfig& config, const ModelWeights& weight
   footprint.kv_bytes_per_token = 2 * config.n_kv_heads * config.d_head * static_cast<int64_t>(sizeof(float));
   footprint.head_bytes = weights.head_bytes();
   footprint.context_tokens = config.context_length;
-  footprint.scratch_bytes = CpuDevice::ScratchBytes(config, config.context_length, kAcceleratorBlockTokens);
+  footprint.scratch_bytes = AcceleratorScratchBytes(DeviceKind::kHost, config, config.context_length);
+  footprint.gpu = {
+      .neuron_bytes = ffn.layout == FfnLayout::kBundles ? GpuBundleLayout(ffn.bundles, config.d_ff).stride_bytes
+                                                        : footprint.neuron_bytes,
+      .attention_bytes = GpuDevice::AttentionBytes(layer),
+      .head_bytes = GpuDevice::HeadBytes(weights.output_norm, weights.head),
+      .scratch_bytes = AcceleratorScratchBytes(DeviceKind::kCuda, config, config.context_length)};
   return footprint;
 }
 
@@ -114,18 +121,30 @@ absl::StatusOr<PlacementProblem> BuildPlacementProblem(const ActivationProfile& 
                            .objective = options.objective,
                            .batch_tokens = options.batch_tokens,
                            .time_limit_seconds = options.time_limit_seconds};
-  problem.scratch_bytes = footprint.scratch_bytes;
   if (!options.predictor_bytes.empty() && options.predictor_bytes.size() != profile.layers.size()) {
     return InvalidArgument("predictors of {} layers do not go with the profile's {}",
                            options.predictor_bytes.size(), profile.layers.size());
+  }
+  problem.scratch_bytes = footprint.scratch_bytes;
+  int64_t neuron_bytes = footprint.neuron_bytes, attention_bytes = footprint.attention_bytes;
+  if (options.device == DeviceKind::kCuda) {
+    if (footprint.gpu.scratch_bytes == 0) {
+      return FailedPrecondition(
+          "the profile does not say what a GPU needs besides the model; thermocline profile makes it anew");
+    }
+    // The larger of both sizes of a neuron: what the CPU reads of types that only it knows is overrated.
+    neuron_bytes = std::max(neuron_bytes, footprint.gpu.neuron_bytes);
+    attention_bytes = footprint.gpu.attention_bytes;
+    problem.head_bytes = footprint.gpu.head_bytes;
+    problem.scratch_bytes = footprint.gpu.scratch_bytes;
   }
   for (size_t l = 0; l < profile.layers.size(); ++l) {
     const LayerActivations& layer = profile.layers[l];
     problem.layers.push_back(
         {.frequency = Frequencies(layer.profiled.active, profile.profiled_tokens),
          .held_out_frequency = Frequencies(layer.held_out.active, profile.held_out_tokens),
-         .neuron_bytes = footprint.neuron_bytes,
-         .attention_bytes = footprint.attention_bytes,
+         .neuron_bytes = neuron_bytes,
+         .attention_bytes = attention_bytes,
          .kv_cache_bytes = footprint.kv_bytes_per_token * PagesFor(context * options.slots) * kKvPageTokens,
          .predictor_bytes = options.predictor_bytes.empty() ? 0 : options.predictor_bytes[l]});
   }

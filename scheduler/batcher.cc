@@ -30,7 +30,6 @@ bool Batcher::TryAdmit(std::shared_ptr<Sequence> sequence) {
 
   // The last token is computed in any case, since the next is sampled from its logits.
   const int64_t n_reusable = std::min(n_tokens - 1, s.n_publishable());
-  s.pages.reserve(static_cast<size_t>(PagesFor(s.n_prompt() + s.completion.max_tokens())));
   pool_.AcquirePrefix(tokens.first(static_cast<size_t>(n_reusable)), s.pages);
   s.n_published = static_cast<int64_t>(s.pages.size());
   s.n_computed = s.n_published * kKvPageTokens;
@@ -40,7 +39,6 @@ bool Batcher::TryAdmit(std::shared_ptr<Sequence> sequence) {
   }
   while (static_cast<int64_t>(s.pages.size()) < PagesFor(n_tokens)) s.pages.push_back(*pool_.Allocate());
 
-  s.tokens.reserve(static_cast<size_t>(s.n_prompt() + s.completion.max_tokens()));
   if (s.completion.Admit(now_(), s.n_computed)) {
     counts_.prefix_queried_tokens += static_cast<uint64_t>(n_tokens);
     counts_.prefix_hit_tokens += static_cast<uint64_t>(s.n_computed);
@@ -130,10 +128,11 @@ void Batcher::Complete() {
 void Batcher::Advance(const SliceWork& work) {
   Sequence& sequence = *work.sequence;
   sequence.n_computed += work.n_tokens;
-  PublishPages(sequence);
   if (work.logits.empty()) return;
   const std::optional<TokenId> token = sequence.completion.Take(work.logits, now_(), scratch_);
   if (!token) return;
+  // Only now: what led to logits that are no numbers must not lead other requests there.
+  PublishPages(sequence);
   if (static_cast<int64_t>(sequence.tokens.size()) == sequence.n_prompt())
     counts_.prompt_tokens += static_cast<uint64_t>(sequence.n_prompt());
   sequence.tokens.push_back(*token);

@@ -73,7 +73,7 @@ class CpuDevice final : public Device {
   void GetInput(MatrixView<float> input) override;
   void Predict(int64_t layer, const DeviceStep& step, std::span<MarkedNeurons> marked) override;
   void Neurons(int64_t layer, const DeviceStep& step, const MarkedNeurons& marked) override;
-  NeuronWork work() const override { return work_; }
+  NeuronWork TakeWork() override { return work_; }
   void GetPartial(MatrixView<float> partial) override;
   void AddOwnPartial(const DeviceStep& step) override;
   void AddPartial(MatrixView<const float> partial) override;

@@ -76,7 +76,7 @@ class Device {
   virtual void Await() = 0;
   // Comes first in every step.
   virtual void Begin(const DeviceStep& step) = 0;
-  // Of the work since Begin, asked behind the last Await. ResourceExhausted: this step failed, a later one
+  // Of the work since Begin, asked behind TakeWork. ResourceExhausted: this step failed, a later one
   // may do. Any other error: the device is lost, for good.
   virtual absl::Status status() const = 0;
   virtual void SetResidual(MatrixView<const float> residual) = 0;
@@ -90,8 +90,8 @@ class Device {
   // partial = the block's output from this device's neurons. marked: this table's; read in predicted steps
   // and audits, but where the device is asynchronous and predicted itself.
   virtual void Neurons(int64_t layer, const DeviceStep& step, const MarkedNeurons& marked) = 0;
-  // What Neurons did since Begin, asked behind the step's last Await.
-  virtual NeuronWork work() const = 0;
+  // What Neurons did since Begin; asked once, behind the step's last Await.
+  virtual NeuronWork TakeWork() = 0;
   virtual void GetPartial(MatrixView<float> partial) = 0;
   // residual += partial: the device's own, or one from elsewhere.
   virtual void AddOwnPartial(const DeviceStep& step) = 0;

@@ -2,39 +2,77 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "scheduler/load_devices.h"
 
+#include <algorithm>
+#include <functional>
 #include <utility>
+
+#include "scheduler/gpu_device.h"
 
 namespace thermocline {
 namespace {
 
-// Bytes of an accelerator's part; what CpuDevice::used_bytes() will say once it is loaded.
+// How many arrays of a layer a GPU aligns: norms, four matrices, cache, neurons, a predictor's four.
+constexpr int64_t kGpuArraysPerLayer = 12;
+
+// What parts of the model take on one kind of accelerator.
+struct PartSizes {
+  int64_t scratch = 0;
+  std::function<int64_t(const LayerWeights&)> attention;  // with its KV cache
+  std::function<int64_t(const BundleView&, int64_t n_neurons)> neurons;
+  std::function<int64_t(const LayerPredictor&)> predictor;
+  std::function<int64_t(const ModelWeights&)> head;
+};
+
+PartSizes SizesOn(DeviceKind kind, const ModelConfig& config, const DeviceLoading& loading) {
+  const int64_t cache_bytes = KvPages::SizeBytes(config, loading.kv_pages);
+  if (kind == DeviceKind::kHost) {
+    return {
+        .scratch = CpuDevice::ScratchBytes(config, loading.context_tokens, loading.block_tokens),
+        .attention = [=](const LayerWeights& layer) { return layer.attention_bytes() + cache_bytes; },
+        .neurons = [](const BundleView& bundles, int64_t n) { return n * bundles.stride_bytes; },
+        .predictor = [&config](const LayerPredictor& p) { return p.SizeBytes(config.d_model, config.d_ff); },
+        .head = [](const ModelWeights& weights) { return weights.head_bytes(); }};
+  }
+  return {.scratch = GpuDevice::ScratchBytes(config, loading.context_tokens, loading.block_tokens),
+          .attention =
+              [=](const LayerWeights& layer) {
+                return GpuDevice::AttentionBytes(layer) + GpuArena::Aligned(cache_bytes);
+              },
+          .neurons = GpuDevice::NeuronBytes,
+          .predictor = [&config](const LayerPredictor& p) { return GpuDevice::PredictorBytes(p, config); },
+          .head =
+              [](const ModelWeights& weights) {
+                return GpuDevice::HeadBytes(weights.output_norm, weights.head);
+              }};
+}
+
+// Bytes of an accelerator's part; what the device's used_bytes() will say once it is loaded, but for what a
+// GPU takes when it is opened.
 int64_t NeededBytes(const ModelConfig& config, const ModelWeights& weights, const ModelPlacement& placement,
                     int device, const DeviceLoading& loading) {
-  int64_t bytes = CpuDevice::ScratchBytes(config, loading.context_tokens, loading.block_tokens);
+  const PartSizes sizes = SizesOn(loading.plan->devices[static_cast<size_t>(device)].kind, config, loading);
+  int64_t bytes = sizes.scratch;
   for (size_t l = 0; l < placement.layers.size(); ++l) {
     const LayerPlacement& placed = placement.layers[l];
     const LayerWeights& layer = weights.layers[l];
-    bytes += static_cast<int64_t>(placed.neurons[static_cast<size_t>(device)].size()) *
-             layer.ffn.bundles.stride_bytes;
-    if (placed.attention_device == device) {
-      bytes += layer.attention_bytes() + KvPages::SizeBytes(config, loading.kv_pages);
-    }
+    const auto n_neurons = std::ssize(placed.neurons[static_cast<size_t>(device)]);
+    if (n_neurons > 0) bytes += sizes.neurons(layer.ffn.bundles, n_neurons);
+    if (placed.attention_device == device) bytes += sizes.attention(layer);
     if (loading.predictors != nullptr && placed.predictor_device == device)
-      bytes += loading.predictors->layers[l].SizeBytes(config.d_model, config.d_ff);
+      bytes += sizes.predictor(loading.predictors->layers[l]);
   }
-  if (placement.head_device == device) bytes += weights.head_bytes();
+  if (placement.head_device == device) bytes += sizes.head(weights);
   return bytes;
 }
+
+// What a device has taken when it is created, whatever it is given.
+int64_t OpeningBytes(DeviceKind kind) { return kind == DeviceKind::kCuda ? kGpuWorkspaceBytes : 0; }
 
 absl::Status CheckAccelerators(const ModelConfig& config, const ModelWeights& weights,
                                const ModelPlacement& placement, const DeviceLoading& loading) {
   for (int d = 1; d < placement.n_devices; ++d) {
     const PlanDevice& device = loading.plan->devices[static_cast<size_t>(d)];
-    if (device.kind != DeviceKind::kHost) {
-      return FailedPrecondition(
-          "the plan needs '{}', which this build cannot run; thermocline plan makes another", device.name);
-    }
-    const int64_t needed = NeededBytes(config, weights, placement, d, loading);
+    const int64_t needed = NeededBytes(config, weights, placement, d, loading) + OpeningBytes(device.kind);
     if (needed > device.budget_bytes) {
       return ResourceExhausted(
           "{}: the plan's part of the model needs {} bytes with a KV cache of {} tokens, the budget is {} "
@@ -43,6 +81,28 @@ absl::Status CheckAccelerators(const ModelConfig& config, const ModelWeights& we
     }
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<Device>> CreateAccelerator(const ModelConfig& config,
+                                                          const ModelWeights& weights,
+                                                          const CpuContext& context,
+                                                          const ModelPlacement& placement, int device,
+                                                          const DeviceLoading& loading) {
+  const PlanDevice& planned = loading.plan->devices[static_cast<size_t>(device)];
+  if (planned.kind == DeviceKind::kHost) {
+    return CpuDevice::CreateEmulated(config, *context.kernels, planned.budget_bytes,
+                                     {.context_tokens = loading.context_tokens,
+                                      .kv_pages = loading.kv_pages,
+                                      .block_tokens = loading.block_tokens});
+  }
+  TC_ASSIGN_OR_RETURN(std::unique_ptr<Gpu> gpu, loading.open_gpu(device - 1));
+  return GpuDevice::Create(config, *context.kernels, std::move(gpu),
+                           {.name = planned.name,
+                            .context_tokens = loading.context_tokens,
+                            .kv_pages = loading.kv_pages,
+                            .block_tokens = loading.block_tokens,
+                            .size_bytes = NeededBytes(config, weights, placement, device, loading),
+                            .table = device});
 }
 
 absl::Status LoadLayer(const ModelConfig& config, LayerWeights& layer, int64_t index,
@@ -72,6 +132,13 @@ absl::Status LoadLayer(const ModelConfig& config, LayerWeights& layer, int64_t i
 
 }  // namespace
 
+int64_t AcceleratorScratchBytes(DeviceKind kind, const ModelConfig& config, int64_t context_tokens) {
+  if (kind == DeviceKind::kHost)
+    return CpuDevice::ScratchBytes(config, context_tokens, kAcceleratorBlockTokens);
+  return GpuDevice::ScratchBytes(config, context_tokens, kAcceleratorBlockTokens) + OpeningBytes(kind) +
+         (config.n_layers * kGpuArraysPerLayer + 2) * GpuArena::kAlignment;
+}
+
 absl::StatusOr<LoadedDevices> LoadDevices(const ModelConfig& config, ModelWeights& weights,
                                           const CpuContext& context, const ModelPlacement& placement,
                                           const DeviceLoading& loading) {
@@ -85,10 +152,9 @@ absl::StatusOr<LoadedDevices> LoadDevices(const ModelConfig& config, ModelWeight
   loaded.cpu = cpu.get();
   loaded.devices.push_back(std::move(cpu));
   for (int d = 1; d < placement.n_devices; ++d) {
-    const int64_t budget_bytes = loading.plan->devices[static_cast<size_t>(d)].budget_bytes;
-    TC_ASSIGN_OR_RETURN(std::unique_ptr<Device> emulated,
-                        CpuDevice::CreateEmulated(config, *context.kernels, budget_bytes, options));
-    loaded.devices.push_back(std::move(emulated));
+    TC_ASSIGN_OR_RETURN(std::unique_ptr<Device> accelerator,
+                        CreateAccelerator(config, weights, context, placement, d, loading));
+    loaded.devices.push_back(std::move(accelerator));
   }
   for (size_t l = 0; l < weights.layers.size(); ++l) {
     TC_RETURN_IF_ERROR(

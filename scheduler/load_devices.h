@@ -2,9 +2,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
+#include "kernels_cuda/gpu.h"
 #include "scheduler/cpu_device.h"
 #include "scheduler/model_placement.h"
 
@@ -13,6 +15,9 @@ namespace thermocline {
 // Most tokens of a step that an accelerator takes part in: its scratch grows with them.
 inline constexpr int64_t kAcceleratorBlockTokens = 64;
 
+// Opens the CUDA device of a number; tests open others.
+using GpuOpener = std::function<absl::StatusOr<std::unique_ptr<Gpu>>(int ordinal)>;
+
 struct DeviceLoading {
   int64_t context_tokens = 0;  // most positions of a sequence
   int64_t kv_pages = 0;
@@ -20,7 +25,12 @@ struct DeviceLoading {
   const Plan* plan = nullptr;                // nullptr: the CPU alone
   const PredictorSet* predictors = nullptr;  // nullptr: none
   bool keep_host_copy = false;               // neurons of accelerators stay in the CPU's memory too
+  GpuOpener open_gpu = OpenGpu;
 };
+
+// What an accelerator needs besides its part of the model, so that a plan leaves room for it: with
+// kAcceleratorBlockTokens, and on a GPU with what opening it takes and what aligning arrays costs.
+int64_t AcceleratorScratchBytes(DeviceKind kind, const ModelConfig& config, int64_t context_tokens);
 
 struct LoadedDevices {
   CpuDevice* cpu = nullptr;  // the first of them
@@ -32,7 +42,7 @@ struct LoadedDevices {
 // given back.
 //
 // ResourceExhausted, before anything is copied, naming device, need and budget when an accelerator's part
-// does not fit its budget. FailedPrecondition for a device that this build cannot run.
+// does not fit its budget. What opening a CUDA device answers where there is none.
 absl::StatusOr<LoadedDevices> LoadDevices(const ModelConfig& config, ModelWeights& weights,
                                           const CpuContext& context, const ModelPlacement& placement,
                                           const DeviceLoading& loading);

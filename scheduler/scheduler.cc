@@ -34,19 +34,30 @@ Scheduler::~Scheduler() {
 absl::StatusOr<RequestHandle> Scheduler::Submit(CompletionRequest request,
                                                 std::shared_ptr<CompletionObserver> observer) {
   TC_RETURN_IF_ERROR(ValidateRequest(request, limits()));
-  std::lock_guard lock(mutex_);
-  if (!lost_.ok()) return Unavailable("the model runner is lost: {}", MessageOf(lost_));
-  if (draining_) return Unavailable("the server is shutting down");
   const Clock::time_point now = Clock::now();
-  TC_RETURN_IF_ERROR(queue_.CheckRoom(static_cast<int64_t>(request.prompt.size()), now));
-  const RequestHandle handle = next_handle_++;
+  const auto n_tokens = static_cast<int64_t>(request.prompt.size());
+  RequestHandle handle = 0;
+  {
+    std::lock_guard lock(mutex_);
+    TC_RETURN_IF_ERROR(CheckAdmission(n_tokens, now));
+    handle = next_handle_++;
+  }
+  // Without the lock, since a long prompt takes its time.
   if (request.id.empty()) request.id = fmt::format("request-{}", handle);
   auto sequence =
       std::make_shared<Sequence>(handle, std::move(request), std::move(observer), tokenizer_, limits(), now);
+  std::lock_guard lock(mutex_);
+  TC_RETURN_IF_ERROR(CheckAdmission(n_tokens, now));
   unfinished_.emplace(handle, sequence);
   queue_.Push(std::move(sequence), now);
   work_or_stop_.notify_one();
   return handle;
+}
+
+absl::Status Scheduler::CheckAdmission(int64_t n_tokens, std::chrono::steady_clock::time_point now) const {
+  if (!lost_.ok()) return Unavailable("the model runner is lost: {}", MessageOf(lost_));
+  if (draining_) return Unavailable("the server is shutting down");
+  return queue_.CheckRoom(n_tokens, now);
 }
 
 void Scheduler::Cancel(RequestHandle handle) {

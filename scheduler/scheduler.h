@@ -87,6 +87,8 @@ class Scheduler {
   RequestLimits limits() const { return {batcher_.context_length(), runner_.n_vocab(), runner_.predicts()}; }
 
  private:
+  // Whether a prompt of so many tokens is let in. The caller holds mutex_.
+  absl::Status CheckAdmission(int64_t n_tokens, std::chrono::steady_clock::time_point now) const;
   void Loop();
   // Ends and admits, one step, ends again.
   void Turn();

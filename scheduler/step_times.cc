@@ -15,7 +15,8 @@ void StepTimes::Record(StepPhase phase, int64_t n_tokens, double seconds) {
   } else if (decode_step_seconds_ == 0) {
     decode_step_seconds_ = seconds;
   } else {
-    decode_step_seconds_ += kNewest * (seconds - decode_step_seconds_);
+    const double counted = std::min(seconds, kLongest * decode_step_seconds_);
+    decode_step_seconds_ += kNewest * (counted - decode_step_seconds_);
   }
 }
 

@@ -21,6 +21,9 @@ class StepTimes {
  private:
   static constexpr double kChunkInDecodeSteps = 1.25;
   static constexpr double kNewest = 0.25;  // weight of the newest decode step in their mean
+  // A step that took longer than so many means counts as that many: one that was held up by chance must not
+  // make the chunks after it long.
+  static constexpr double kLongest = 2;
 
   struct Chunk {
     int64_t n_tokens = 0;  // 0: none was measured

@@ -87,7 +87,8 @@ absl::Status Transformer::Prepare(ModelWeights& weights, const TransformerOption
                                              .block_tokens = block_tokens_,
                                              .plan = options.plan,
                                              .predictors = options.predictors,
-                                             .keep_host_copy = options.keep_host_copy}));
+                                             .keep_host_copy = options.keep_host_copy,
+                                             .open_gpu = options.open_gpu}));
   TC_ASSIGN_OR_RETURN(state_, StepState::Create(config_, placement_, block_tokens_));
   TC_ASSIGN_OR_RETURN(executor_, GraphExecutor::Create(placement_.n_devices));
   const auto build = [this](bool predict) {
@@ -242,8 +243,8 @@ absl::Status Transformer::RunGraph(std::span<const TokenId> tokens, NeuronMode m
   for (const auto& device : devices_.devices) device->Begin(state.step);
   const OperatorGraph& graph = graphs_[predict ? kPredicting : kPlain];
   executor_->Run(graph);
-  TC_RETURN_IF_ERROR(CheckDevices());
   AddFigures(mode, predict);
+  TC_RETURN_IF_ERROR(CheckDevices());
   if (trace_ != nullptr) trace_->AddStep(LabelOf(kind, parts_, tokens.size()), graph, executor_->timings());
   return absl::OkStatus();
 }
@@ -269,7 +270,7 @@ void Transformer::Embed() {
 void Transformer::AddFigures(NeuronMode mode, bool predicted) {
   NeuronWork all;
   for (size_t d = 0; d < devices_.devices.size(); ++d) {
-    const NeuronWork work = devices_.devices[d]->work();
+    const NeuronWork work = devices_.devices[d]->TakeWork();
     all += work;
     if (d > 0) figures_.active_on_accelerators += work.active;
   }

@@ -28,6 +28,7 @@ struct TransformerOptions {
   const PredictorSet* predictors = nullptr;  // needed by kPredicted, and by audits; read while creating only
   const Plan* plan = nullptr;                // nullptr: the CPU alone; read while creating only
   bool keep_host_copy = false;               // LoadDevices
+  GpuOpener open_gpu = OpenGpu;
 };
 
 // Prefill steps are dense. Decode steps are computed in the runner's mode; of kPredicted a step of quality

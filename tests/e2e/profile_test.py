@@ -118,7 +118,7 @@ class ProfileTest(unittest.TestCase):
         self.assertTrue(all(a <= b * 1.01 for a, b in zip(speeds, speeds[1:])), speeds)
 
     def test_a_gpu_that_is_not_here_is_named_as_assumed(self):
-        result = run("plan", self.first, "--gpu-memory", "10MiB", "--json")
+        result = run("plan", self.first, "--gpu-memory", "64MiB", "--json")
         self.assertEqual(result.returncode, 0, result)
         self.assertIn(b"not for a measured GPU", result.stderr)
         self.assertEqual(json.loads(result.stdout)["devices"][1]["name"], "assumed RTX 4090")

@@ -16,7 +16,12 @@ ReportSample Sample() {
                               .attention_bytes = 1 << 20,
                               .kv_bytes_per_token = 1024,
                               .head_bytes = 1 << 20,
-                              .context_tokens = 512};
+                              .context_tokens = 512,
+                              .scratch_bytes = 4096,
+                              .gpu = {.neuron_bytes = 24576,
+                                      .attention_bytes = 1 << 20,
+                                      .head_bytes = 1 << 20,
+                                      .scratch_bytes = 8192}};
   return sample;
 }
 

@@ -309,6 +309,16 @@ TEST(Batcher, LogitsThatAreNoNumbersEndTheirRequestAlone) {
   EXPECT_EQ(good.recorder->text, Alone(Prompt("good", 20)).text);
 }
 
+TEST(Batcher, WhatLedToNoNumbersServesNobody) {
+  Bench bench({.max_step_tokens = 8});
+  const CompletionRequest request = Prompt(std::string(40, 'p') + "!", 20);
+  bench.runner().NanAfter(PuppetTokenizer::IdOf('!'));
+  EXPECT_EQ(bench.Complete(request)->finish_reason, FinishReason::kError);
+  bench.runner().NanAfter(-1);
+  EXPECT_EQ(bench.Complete(request)->cached_tokens, 0);
+  EXPECT_EQ(bench.Complete(request)->cached_tokens, 32);
+}
+
 TEST(Batcher, ALostRunnerEndsEverything) {
   Bench bench({});
   const Bench::Job jobs[] = {bench.Submit(Prompt("one", 20)), bench.Submit(Prompt("two", 20))};

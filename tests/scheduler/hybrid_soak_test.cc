@@ -65,7 +65,7 @@ class DelayingDevice final : public Device {
     Delay();
     device_->Neurons(layer, step, marked);
   }
-  NeuronWork work() const override { return device_->work(); }
+  NeuronWork TakeWork() override { return device_->TakeWork(); }
   void GetPartial(MatrixView<float> partial) override {
     Delay();
     device_->GetPartial(partial);

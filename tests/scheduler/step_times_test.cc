@@ -60,12 +60,23 @@ TEST(StepTimes, ChunksComeToAboutADecodeStep) {
   }
 }
 
-TEST(StepTimes, OneSlowDecodeStepIsAQuarterOfTheMean) {
+TEST(StepTimes, OneSlowDecodeStepHardlyMovesTheMean) {
+  for (const double slow : {2.0, 1000.0}) {
+    StepTimes times;
+    times.Record(StepPhase::kPrefill, 100, 1.0);
+    times.Record(StepPhase::kDecode, 1, 1.0);
+    times.Record(StepPhase::kDecode, 1, slow);
+    EXPECT_EQ(times.ChunkTokens(StepPhase::kPrefill), 157);  // 1.25 times 1.25 s at 10 ms a token, rounded up
+  }
+}
+
+TEST(StepTimes, StepsThatStayLongMoveTheMean) {
   StepTimes times;
-  times.Record(StepPhase::kPrefill, 10, 1.0);
-  times.Record(StepPhase::kDecode, 1, 1.0);
-  times.Record(StepPhase::kDecode, 1, 2.0);
-  EXPECT_EQ(times.ChunkTokens(StepPhase::kPrefill), 16);  // 10 * 1.25 * 1.25, rounded up
+  times.Record(StepPhase::kPrefill, 100, 1.0);
+  for (const double seconds : {1.0, 20.0}) {
+    for (int i = 0; i < 60; ++i) times.Record(StepPhase::kDecode, 1, seconds);
+    EXPECT_NEAR(static_cast<double>(times.ChunkTokens(StepPhase::kPrefill)), 125 * seconds, 1);
+  }
 }
 
 }  // namespace

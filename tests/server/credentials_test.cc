@@ -69,7 +69,7 @@ TEST_F(CredentialsTest, KeysOpenTheirScope) {
       const auto result = credentials->Check(scope, wrong);
       EXPECT_EQ(CodeOf(result), absl::StatusCode::kUnauthenticated) << wrong;
       // A refusal never repeats what was shown.
-      if (wrong.size() > 1) EXPECT_EQ(MessageOf(result.status()).find(wrong), std::string_view::npos);
+      EXPECT_EQ(MessageOf(result.status()).find(kAlice.substr(1)), std::string_view::npos);
     }
   }
 }
@@ -79,8 +79,14 @@ TEST_F(CredentialsTest, ReadsTheAuthorizationHeader) {
   for (const std::string& good : {"Bearer " + kAlice, "bearer " + kAlice, "BEARER  " + kAlice + " "}) {
     EXPECT_EQ(*credentials->CheckAuthorization(Scope::kCompletions, good), "alice") << good;
   }
-  for (const std::string& bad : {std::string(), kAlice, "Basic " + kAlice, "Bearer", "Bearer ",
-                                 "Bearer" + kAlice, "Bearer " + kAlice + " " + kAlice}) {
+  const std::string wrong[] = {"",
+                               kAlice,
+                               "Basic " + kAlice,
+                               "Bearer",
+                               "Bearer ",
+                               "Bearer" + kAlice,
+                               "Bearer " + kAlice + " " + kAlice};
+  for (const std::string& bad : wrong) {
     EXPECT_EQ(CodeOf(credentials->CheckAuthorization(Scope::kCompletions, bad)),
               absl::StatusCode::kUnauthenticated)
         << bad;

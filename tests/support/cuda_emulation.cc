@@ -73,7 +73,7 @@ class Machine {
   std::string Run(const KernelLaunch& launch);
   int Barrier(int vote);
   const uint64_t* Exchange(WarpOperation operation, unsigned mask, uint64_t posted);
-  [[noreturn]] void GiveUp(const std::string& what);
+  [[noreturn]] void GiveUp(std::string&& what);
   std::byte* dynamic_shared() const { return dynamic_shared_; }
 
  private:
@@ -238,9 +238,13 @@ std::string Machine::WhereTheyStand() const {
       threads_.size(), at_barrier_, in_exchange, done_);
 }
 
-void Machine::GiveUp(const std::string& what) {
-  misuse_ = fmt::format("{}, block ({}, {}, {}), thread ({}, {}, {}): {}", launch_->name, blockIdx.x,
-                        blockIdx.y, blockIdx.z, threadIdx.x, threadIdx.y, threadIdx.z, what);
+// Nothing on the fibre's stack is destroyed any more, so `what` must not keep memory.
+void Machine::GiveUp(std::string&& what) {
+  {
+    const std::string message = std::move(what);
+    misuse_ = fmt::format("{}, block ({}, {}, {}), thread ({}, {}, {}): {}", launch_->name, blockIdx.x,
+                          blockIdx.y, blockIdx.z, threadIdx.x, threadIdx.y, threadIdx.z, message);
+  }
   SwitchTo(&host_);
   TC_CHECK(false);  // a fibre that was given up starts afresh
   __builtin_unreachable();
@@ -359,8 +363,6 @@ std::string RunKernel(const KernelLaunch& launch) {
   const std::lock_guard lock(one_at_a_time);
   return TheMachine().Run(launch);
 }
-
-void KernelMisuse(const std::string& what) { TheMachine().GiveUp(what); }
 
 std::byte* EmulatedDynamicShared() { return TheMachine().dynamic_shared(); }
 

@@ -4,7 +4,7 @@
 // Kernels see what they see on a device: indices, shared memory, barriers, warp exchanges, atomics. One
 // kernel runs at a time in the process, its blocks one after another in a shuffled order, and a thread runs
 // until it must wait; which thread goes on is drawn from a seed. So what misses a barrier or relies on the
-// order of blocks gives a wrong result, and the same one each time. Found and reported (KernelMisuse): a
+// order of blocks gives a wrong result, and the same one each time. Found and reported by RunKernel: a
 // barrier or a warp exchange that some thread does not take part in, different exchanges met by the lanes of
 // a warp, a mask that is not the full warp's, and a write past the dynamic shared memory. Static shared
 // memory above 48 KiB is left to ptxas, which refuses it.
@@ -79,9 +79,6 @@ struct KernelLaunch {
 
 // Runs a kernel to its end. Empty, or what it did wrong; then it has been given up where it stood.
 std::string RunKernel(const KernelLaunch& launch);
-
-// Reports a misuse by the running thread and gives the kernel up.
-[[noreturn]] void KernelMisuse(const std::string& what);
 
 // Waits for all threads of the block; the sum of their votes.
 int BlockBarrier(int vote);

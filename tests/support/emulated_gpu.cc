@@ -3,7 +3,6 @@
 #include "tests/support/emulated_gpu.h"
 
 #include "kernels_cuda/gpu_cuda.h"
-#include "tests/support/cuda_emulation_device.h"
 
 namespace thermocline {
 namespace {

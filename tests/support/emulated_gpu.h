@@ -59,11 +59,19 @@ struct EmulatedGpuOptions {
   int64_t granule_bytes = 512;  // the driver gives memory in multiples of this
   int compute_major = 9;
   int compute_minor = 0;
+  int multiprocessors = 3;                 // as launches that fit themselves to the device see them
   uint32_t seed = 1;                       // of the order in which threads, blocks and a graph's nodes run
   std::shared_ptr<EmulatedFaults> faults;  // nullptr: the device's own
 };
 
 // A new device. The errors are OpenGpu's.
 absl::StatusOr<std::unique_ptr<Gpu>> OpenEmulatedGpu(const EmulatedGpuOptions& options);
+
+namespace cuda_emulation {
+
+// A new device without a Gpu; its ordinal. For tests of the emulation.
+int AddEmulatedDevice(const EmulatedGpuOptions& options);
+
+}  // namespace cuda_emulation
 
 }  // namespace thermocline

@@ -42,12 +42,12 @@ class PuppetRunner final : public ModelRunner {
     int64_t n_slices;
   };
 
-  // n_kv_pages 0: for 16 sequences of the whole context.
+  // n_kv_pages 0: for 4 sequences of the whole context.
   explicit PuppetRunner(int64_t context_length = 4096, int64_t max_step_tokens = 16, bool predicts = false,
                         int64_t n_kv_pages = 0)
       : context_length_(context_length),
         max_step_tokens_(max_step_tokens),
-        n_kv_pages_(n_kv_pages > 0 ? n_kv_pages : 16 * PagesFor(context_length)),
+        n_kv_pages_(n_kv_pages > 0 ? n_kv_pages : 4 * PagesFor(context_length)),
         predicts_(predicts),
         cells_(static_cast<size_t>(n_kv_pages_ * kKvPageTokens)) {}
 

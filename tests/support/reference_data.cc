@@ -139,4 +139,8 @@ bool SameBits(MatrixView<const float> a, MatrixView<const float> b) {
   return true;
 }
 
+bool SameBits(std::span<const float> a, std::span<const float> b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
 }  // namespace thermocline::reference

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <random>
+#include <span>
 #include <vector>
 
 #include "core/matrix.h"
@@ -67,5 +68,6 @@ class FloatMatrix {
 
 // Whether two matrices have the same bits in every element.
 bool SameBits(MatrixView<const float> a, MatrixView<const float> b);
+bool SameBits(std::span<const float> a, std::span<const float> b);
 
 }  // namespace thermocline::reference

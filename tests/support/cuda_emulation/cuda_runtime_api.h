@@ -1,8 +1,9 @@
-// The part of the CUDA runtime that the backend calls, emulated (tests/support/cuda_emulation_runtime.cc).
+// The part of the CUDA runtime that the backend calls, emulated (tests/support/cuda_emulation_*.cc).
 // SPDX-License-Identifier: Apache-2.0
 //
 // Work on a stream runs as late as it may: when the host waits for it, directly or through an event. So what
-// misses a wait reads old memory. Each OpenEmulatedGpu makes a device; cudaSetDevice chooses among them.
+// misses a wait reads old memory. Device memory is the host's, but with AddressSanitizer only kernels and
+// copies may follow its addresses. Each OpenEmulatedGpu makes a device; cudaSetDevice chooses among them.
 #pragma once
 
 #include <cstddef>
@@ -68,6 +69,8 @@ struct cudaDeviceProp {
 cudaError_t cudaGetDeviceCount(int* count);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device);
 cudaError_t cudaGetDevice(int* device);
+enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16, cudaDevAttrMaxSharedMemoryPerBlockOptin = 97 };
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
 cudaError_t cudaSetDevice(int device);
 
 cudaError_t cudaMalloc(void** memory, size_t bytes);
@@ -143,6 +146,8 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
                         [kernel, ... copies = Parameters(arguments)] { kernel(copies...); });
 }
 
+// A call that does nothing but fail where that is planned: for the emulated libraries.
+cudaError_t CallEmulated(const char* name);
 // Puts other work on a stream: for the emulated libraries. `name` is the call that faults are planned for.
 cudaError_t EnqueueEmulated(const char* name, cudaStream_t stream, std::function<void()> work);
 

@@ -1,0 +1,343 @@
+// A model split over the CPU and a CUDA device, whose kernels run emulated: answers, memory, figures, faults.
+// SPDX-License-Identifier: Apache-2.0
+#include "scheduler/gpu_device.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <memory>
+#include <numeric>
+#include <optional>
+
+#include "model/checkpoint.h"
+#include "scheduler/transformer.h"
+#include "tests/support/emulated_gpu.h"
+#include "tests/support/split_plans.h"
+#include "tests/support/typed_llama.h"
+
+namespace thermocline {
+namespace {
+
+using testing::RandomPlan;
+using testing::RandomTokens;
+using testing::SignPredictors;
+
+constexpr size_t kVocabulary = 64;
+
+// Both sides multiply the same weights and add in F32, in other orders: a few roundings of the largest logit,
+// through two layers. Types that the GPU keeps as Q8_0 are rounded once more.
+constexpr float kSplitTolerance = 5e-4f;
+constexpr float kRequantisedTolerance = 3e-2f;
+
+float LargestMagnitude(std::span<const float> values) {
+  float largest = 0;
+  for (const float value : values) largest = std::max(largest, std::abs(value));
+  return largest;
+}
+
+void ExpectClose(std::span<const float> actual, std::span<const float> expected, float tolerance,
+                 const std::string& what) {
+  ASSERT_EQ(actual.size(), expected.size());
+  float largest = 0;
+  for (size_t i = 0; i < actual.size(); ++i) {
+    ASSERT_TRUE(std::isfinite(actual[i])) << what;
+    largest = std::max(largest, std::abs(actual[i] - expected[i]));
+  }
+  EXPECT_LE(largest, tolerance * LargestMagnitude(expected)) << what;
+}
+
+class GpuDeviceTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    path_ = std::filesystem::temp_directory_path() /
+            (std::string("thermocline_gpu_device_") +
+             ::testing::UnitTest::GetInstance()->current_test_info()->name() + ".gguf");
+    team_ = *ThreadTeam::Create(1);
+  }
+  void TearDown() override { std::filesystem::remove(path_); }
+
+  void Open(ElementType type, uint32_t seed = 3) {
+    ModelConfig config = TypedLlamaConfig();
+    config.n_layers = 2;
+    if (type != ElementType::kQ4_K) {  // whose blocks are 256 wide
+      config.d_model = 64;
+      config.d_ff = 128;
+      config.n_heads = 2;
+      config.n_kv_heads = 1;
+      config.d_head = config.rope_dimensions = 32;
+    }
+    WriteTypedLlama(path_, config, type, seed);
+    checkpoint_.emplace(*Checkpoint::Open(path_, {.load_tokenizer = false}));
+  }
+
+  absl::StatusOr<std::unique_ptr<Transformer>> TryLoad(TransformerOptions options) {
+    const CpuContext cpu{.team = team_.get(), .kernels = &BestKernels()};
+    weights_.push_back(std::make_unique<ModelWeights>(*ModelWeights::Load(*checkpoint_, cpu)));
+    options.open_gpu = [this](int) {
+      return OpenEmulatedGpu({.total_memory_bytes = total_memory_bytes_, .faults = faults_});
+    };
+    return Transformer::Create(checkpoint_->config, *weights_.back(), cpu, options);
+  }
+  std::unique_ptr<Transformer> Load(const TransformerOptions& options) {
+    auto transformer = TryLoad(options);
+    EXPECT_TRUE(transformer.ok()) << transformer.status();
+    return *std::move(transformer);
+  }
+
+  Plan GpuPlan(double hot, uint32_t seed) const {
+    return RandomPlan(checkpoint_->config, hot, seed, DeviceKind::kCuda);
+  }
+  // Everything on the GPU.
+  Plan WholePlan() const {
+    Plan plan = GpuPlan(1, 1);
+    plan.devices[1].head_bytes = 1;
+    for (PlanLayer& layer : plan.layers)
+      layer.attention_device = layer.kv_cache_device = layer.predictor_device = 1;
+    return plan;
+  }
+
+  // Logits of every token, the text in steps of `step_tokens`.
+  static std::vector<float> Run(Transformer& transformer, std::span<const TokenId> tokens, size_t step_tokens,
+                                StepKind kind, Quality quality = Quality::kExact) {
+    std::vector<float> all;
+    for (size_t begin = 0; begin < tokens.size(); begin += step_tokens) {
+      const auto step = tokens.subspan(begin, std::min(step_tokens, tokens.size() - begin));
+      Matrix<float> logits = *Matrix<float>::Create(std::ssize(step), transformer.n_vocab());
+      const absl::Status status = transformer.ForwardAll(
+          {.tokens = step, .first_position = static_cast<int64_t>(begin), .kind = kind, .quality = quality},
+          logits.view());
+      EXPECT_TRUE(status.ok()) << status;
+      all.insert(all.end(), logits.data(), logits.data() + logits.rows() * logits.cols());
+    }
+    return all;
+  }
+
+  static const Device& GpuOf(const Transformer& transformer) { return *transformer.devices()[1]; }
+
+  std::string path_;
+  std::optional<Checkpoint> checkpoint_;
+  std::unique_ptr<ThreadTeam> team_;
+  std::vector<std::unique_ptr<ModelWeights>> weights_;
+  std::shared_ptr<EmulatedFaults> faults_ = std::make_shared<EmulatedFaults>();
+  int64_t total_memory_bytes_ = int64_t{1} << 30;
+};
+
+TEST_F(GpuDeviceTest, EverySplitSaysWhatTheCpuSays) {
+  const std::vector<TokenId> tokens = RandomTokens(17, 1);
+  for (const ElementType type : {ElementType::kF32, ElementType::kF16, ElementType::kBF16, ElementType::kQ8_0,
+                                 ElementType::kQ4_0, ElementType::kQ4_K}) {
+    Open(type);
+    const float tolerance = type == ElementType::kQ4_K ? kRequantisedTolerance : kSplitTolerance;
+    const std::vector<float> dense =
+        Run(*Load({.mode = NeuronMode::kDense}), tokens, tokens.size(), StepKind::kPrefill);
+    const Plan none = GpuPlan(0, 1), some = GpuPlan(0.4, 2), all = WholePlan();
+    for (const Plan* plan : {&none, &some, &all}) {
+      const auto transformer = Load({.mode = NeuronMode::kExact, .plan = plan});
+      ExpectClose(Run(*transformer, tokens, 16, StepKind::kDecode), dense, tolerance,  // 16 tokens, then one
+                  fmt::format("{}, {} hot neurons a layer", NameOf(type),
+                              plan->layers[0].units.back().neurons.size()));
+      // Long steps go through cuBLAS.
+      ExpectClose(Run(*transformer, tokens, tokens.size(), StepKind::kPrefill), dense, tolerance, "prefill");
+      EXPECT_EQ(faults_->misuse(), "");
+    }
+  }
+}
+
+TEST_F(GpuDeviceTest, PredictorsMayLiveOnEitherSide) {
+  Open(ElementType::kF16);
+  const std::vector<TokenId> tokens = RandomTokens(8, 4);
+  const PredictorSet predictors = SignPredictors(checkpoint_->config, 3);
+  const auto on_cpu = Load({.mode = NeuronMode::kPredicted, .predictors = &predictors});
+  for (const Quality quality : {Quality::kExact, Quality::kBalanced}) {
+    const std::vector<float> expected = Run(*on_cpu, tokens, 4, StepKind::kDecode, quality);
+    const StepFigures figures = on_cpu->last_step();
+    for (uint32_t seed = 1; seed <= 4; ++seed) {
+      const Plan plan = GpuPlan(0.5, seed);
+      const auto split = Load({.mode = NeuronMode::kPredicted, .predictors = &predictors, .plan = &plan});
+      ExpectClose(Run(*split, tokens, 4, StepKind::kDecode, quality), expected, kSplitTolerance,
+                  fmt::format("plan {}", seed));
+      EXPECT_EQ(split->last_step().neurons, figures.neurons);
+      EXPECT_EQ(split->last_step().marked_neurons, figures.marked_neurons);
+      // A gate within a rounding of zero may fall on either side of it.
+      EXPECT_NEAR(static_cast<double>(split->last_step().active_neurons),
+                  static_cast<double>(figures.active_neurons), 2);
+      EXPECT_GT(split->last_step().active_on_accelerators, 0);
+    }
+  }
+}
+
+TEST_F(GpuDeviceTest, AuditsCountWhatWasMarkedOnBothSides) {
+  Open(ElementType::kF16);
+  const std::vector<TokenId> tokens = RandomTokens(3, 5);
+  const PredictorSet predictors = SignPredictors(checkpoint_->config, 3);
+  const auto on_cpu = Load({.mode = NeuronMode::kPredicted, .predictors = &predictors});
+  for (uint32_t seed = 1; seed <= 3; ++seed) {
+    const Plan plan = GpuPlan(0.5, seed);
+    const auto split = Load({.mode = NeuronMode::kPredicted, .predictors = &predictors, .plan = &plan});
+    std::vector<float> expected(kVocabulary), logits(kVocabulary);
+    for (size_t t = 0; t < tokens.size(); ++t) {
+      const StepInput step{.tokens = {&tokens[t], 1},
+                           .first_position = static_cast<int64_t>(t),
+                           .quality = Quality::kBalanced};
+      const auto theirs = on_cpu->ForwardAudited(step, expected);
+      const auto ours = split->ForwardAudited(step, logits);
+      ASSERT_TRUE(theirs.ok() && ours.ok()) << theirs.status() << ours.status();
+      EXPECT_NEAR(static_cast<double>(ours->active_neurons), static_cast<double>(theirs->active_neurons), 2);
+      EXPECT_NEAR(static_cast<double>(ours->marked_active_neurons),
+                  static_cast<double>(theirs->marked_active_neurons), 2);
+      ExpectClose(logits, expected, kSplitTolerance, "audited");
+    }
+  }
+}
+
+TEST_F(GpuDeviceTest, TheSameBitsAgainAndWhateverTheCompanions) {
+  Open(ElementType::kQ8_0);
+  const std::vector<TokenId> tokens = RandomTokens(9, 6);
+  const Plan plan = GpuPlan(0.5, 7);
+  const auto first = Load({.mode = NeuronMode::kExact, .plan = &plan});
+  const auto second = Load({.mode = NeuronMode::kExact, .plan = &plan});
+  const std::vector<float> alone = Run(*first, tokens, 1, StepKind::kDecode);
+  EXPECT_EQ(Run(*second, tokens, 1, StepKind::kDecode), alone);
+  EXPECT_EQ(Run(*first, tokens, 1, StepKind::kDecode), alone);  // now from captured graphs
+  EXPECT_EQ(Run(*first, tokens, 3, StepKind::kDecode), alone);
+}
+
+TEST_F(GpuDeviceTest, StretchesAreCapturedOnceAndLaunchedAsOne) {
+  Open(ElementType::kF16);
+  const Plan plan = WholePlan();
+  const auto transformer = Load({.mode = NeuronMode::kExact, .plan = &plan});
+  const std::vector<TokenId> tokens = RandomTokens(6, 8);
+  Run(*transformer, std::span(tokens).first(2), 1, StepKind::kDecode);  // as they are, then captured
+  const int64_t kernels = faults_->calls("cudaLaunchKernel"), launches = faults_->calls("cudaGraphLaunch");
+  for (int64_t t = 2; t < 6; ++t) {
+    std::vector<float> logits(kVocabulary);
+    ASSERT_TRUE(
+        transformer->Forward({.tokens = {&tokens[static_cast<size_t>(t)], 1}, .first_position = t}, logits)
+            .ok());
+  }
+  EXPECT_EQ(faults_->calls("cudaLaunchKernel"), kernels);
+  EXPECT_EQ(faults_->calls("cudaGraphLaunch"), launches + 4);  // the whole step is one
+}
+
+TEST_F(GpuDeviceTest, SequencesShareTheGpusPages) {
+  Open(ElementType::kF16);
+  const Plan plan = WholePlan();
+  const auto transformer =
+      Load({.context_tokens = 64, .kv_tokens = 192, .mode = NeuronMode::kExact, .plan = &plan});
+  const std::vector<TokenId> a = RandomTokens(18, 1), b = RandomTokens(18, 2);
+  const std::vector<KvPage> pages_a = {7, 2}, pages_b = {0, 11};
+  Matrix<float> logits = *Matrix<float>::Create(2, 64);
+  for (int64_t t = 0; t < 18; ++t) {
+    const std::array<TokenId, 2> tokens = {a[static_cast<size_t>(t)], b[static_cast<size_t>(t)]};
+    const std::array<SequenceSlice, 2> slices = {
+        SequenceSlice{.n_tokens = 1, .first_position = t, .pages = pages_a},
+        SequenceSlice{.n_tokens = 1, .first_position = t, .pages = pages_b}};
+    ASSERT_TRUE(transformer->ForwardBatch({.tokens = tokens, .slices = slices}, logits.view()).ok());
+  }
+  const std::vector<float> alone_a = Run(*transformer, a, 1, StepKind::kDecode);
+  const std::vector<float> alone_b = Run(*transformer, b, 1, StepKind::kDecode);
+  EXPECT_TRUE(std::ranges::equal(logits.row(0), std::span(alone_a).last(kVocabulary)));
+  EXPECT_TRUE(std::ranges::equal(logits.row(1), std::span(alone_b).last(kVocabulary)));
+}
+
+// ---- Memory
+
+TEST_F(GpuDeviceTest, TakesToTheByteWhatItSays) {
+  Open(ElementType::kQ4_0);
+  Plan plan = GpuPlan(0.5, 9);
+  plan.devices[1].budget_bytes = 1;
+  const auto refused = TryLoad({.mode = NeuronMode::kExact, .plan = &plan});
+  ASSERT_EQ(refused.status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(faults_->calls("cudaMalloc"), 0) << "memory was taken before the plan was refused";
+  // "... needs N bytes with ...": exactly that is enough, and is what the device then has.
+  const std::string message(refused.status().message());
+  const int64_t needed = std::stoll(message.substr(message.find("needs ") + 6));
+  plan.devices[1].budget_bytes = needed;
+  const auto fits = Load({.mode = NeuronMode::kExact, .plan = &plan});
+  EXPECT_EQ(GpuOf(*fits).used_bytes(), needed);
+  plan.devices[1].budget_bytes = needed - 1;
+  EXPECT_EQ(TryLoad({.mode = NeuronMode::kExact, .plan = &plan}).status().code(),
+            absl::StatusCode::kResourceExhausted);
+}
+
+TEST_F(GpuDeviceTest, APlanLeavesRoomForWhatIsNotTheModels) {
+  Open(ElementType::kQ8_0);
+  const ModelConfig& config = checkpoint_->config;
+  const Plan plan = WholePlan();
+  const auto whole = Load({.mode = NeuronMode::kExact, .plan = &plan});
+  const ModelWeights& weights = *weights_.back();
+  int64_t parts = weights.head_bytes();
+  for (const LayerWeights& layer : weights.layers) {
+    parts += layer.attention_bytes() + KvPages::SizeBytes(config, PagesFor(config.context_length)) +
+             config.d_ff * layer.ffn.bundles.stride_bytes;
+  }
+  const int64_t scratch = AcceleratorScratchBytes(DeviceKind::kCuda, config, config.context_length);
+  EXPECT_LE(GpuOf(*whole).used_bytes(), parts + scratch);
+  EXPECT_GE(GpuOf(*whole).used_bytes(), parts + scratch - (config.n_layers * 12 + 2) * GpuArena::kAlignment);
+}
+
+TEST_F(GpuDeviceTest, AGpuThatHasLessMemoryThanPlannedIsRefused) {
+  Open(ElementType::kF16);
+  total_memory_bytes_ = int64_t{24} << 20;
+  const Plan plan = WholePlan();
+  const auto refused = TryLoad({.mode = NeuronMode::kExact, .plan = &plan});
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kResourceExhausted) << refused.status();
+  EXPECT_NE(refused.status().message().find("cuda:0"), std::string::npos) << refused.status();
+}
+
+TEST_F(GpuDeviceTest, WhatOpeningTheGpuAnswersIsTheAnswer) {
+  Open(ElementType::kF16);
+  const CpuContext cpu{.team = team_.get(), .kernels = &BestKernels()};
+  ModelWeights weights = *ModelWeights::Load(*checkpoint_, cpu);
+  const Plan plan = GpuPlan(0.5, 1);
+  const auto refused = Transformer::Create(
+      checkpoint_->config, weights, cpu,
+      {.plan = &plan, .open_gpu = [](int ordinal) -> absl::StatusOr<std::unique_ptr<Gpu>> {
+         return Unavailable("no driver for device {}", ordinal);
+       }});
+  EXPECT_EQ(refused.status(), Unavailable("no driver for device 0"));
+}
+
+// ---- Faults
+
+TEST_F(GpuDeviceTest, ShortMemoryFailsTheStepAndNotTheDevice) {
+  Open(ElementType::kF16);
+  const Plan plan = GpuPlan(0.5, 3);
+  const auto transformer = Load({.mode = NeuronMode::kExact, .plan = &plan});
+  const std::vector<TokenId> tokens = RandomTokens(4, 1);
+  const std::vector<float> before = Run(*transformer, tokens, 1, StepKind::kDecode);
+  for (const int64_t nth : {1, 2}) {
+    faults_->FailCall("cudaGraphLaunch", nth, EmulatedError::kMemoryAllocation);
+    std::vector<float> logits(kVocabulary);
+    const absl::Status failed = transformer->Forward({.tokens = {tokens.data(), 1}}, logits);
+    EXPECT_EQ(failed.code(), absl::StatusCode::kResourceExhausted) << failed;
+    EXPECT_TRUE(transformer->health().ok());
+    EXPECT_EQ(Run(*transformer, tokens, 1, StepKind::kDecode), before) << nth;
+  }
+}
+
+TEST_F(GpuDeviceTest, ALostDeviceFailsEveryStepFromThenOn) {
+  Open(ElementType::kF16);
+  const Plan plan = GpuPlan(0.5, 3);
+  for (const EmulatedError error : {EmulatedError::kIllegalAddress, EmulatedError::kLaunchFailure,
+                                    EmulatedError::kEccUncorrectable, EmulatedError::kUnknown}) {
+    faults_ = std::make_shared<EmulatedFaults>();
+    const auto transformer = Load({.mode = NeuronMode::kExact, .plan = &plan});
+    const std::vector<TokenId> tokens = RandomTokens(3, 1);
+    Run(*transformer, tokens, 1, StepKind::kDecode);
+    EXPECT_TRUE(transformer->health().ok());
+    faults_->LoseDevice(error);
+    std::vector<float> logits(kVocabulary);
+    for (int i = 0; i < 2; ++i) {
+      const absl::Status failed = transformer->Forward({.tokens = {tokens.data(), 1}}, logits);
+      EXPECT_FALSE(failed.ok());
+      EXPECT_FALSE(absl::IsResourceExhausted(failed)) << failed;
+      EXPECT_EQ(transformer->health(), failed);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace thermocline
