@@ -585,6 +585,13 @@ class Security(RefusalsTestCase):
             server.process.send_signal(signal.SIGTERM)
             self.assertEqual(server.process.wait(timeout=120), 0)
 
+    def test_tls_alone_asks_clients_for_nothing(self):
+        served = Identity(self.folder, "server")
+        trusting = grpc.ssl_channel_credentials(served.certificate.read_bytes())
+        with Server("--tls-cert", served.certificate, "--tls-key", served.key, credentials=trusting) as server:
+            self.assertEqual(self.code(server, trusting), grpc.StatusCode.OK)
+            self.assertEqual(self.code(server), grpc.StatusCode.UNAVAILABLE)  # in the clear
+
     def test_bad_flags(self):
         for flags, code, said in [(("--tls-cert", "x.pem"), 2, "tls_key"),
                                   (("--tls-cert", "x.pem", "--tls-key", "y.pem"), 1, "x.pem"),

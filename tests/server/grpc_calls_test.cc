@@ -103,7 +103,7 @@ TEST(Chat, ContentsAreCompleted) {
   message.set_content("abc");
   const Outcome outcome = Complete(server, request);
   ASSERT_TRUE(outcome.status.ok()) << outcome.status.error_message();
-  EXPECT_EQ(outcome.text, "ab");  // after the line's end, which the template "none" writes
+  EXPECT_EQ(outcome.text, "de");
 }
 
 TEST(Usage, SaysWhatWasCached) {
