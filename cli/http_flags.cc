@@ -31,6 +31,10 @@ void AddHttpFlags(CLI::App& command, HttpFlags& flags) {
       "an origin whose web pages may call, such as https://example.org, or *; may be repeated");
   command.add_option("--api-keys", flags.api_keys,
                      "file with one key a line, KEY or NAME:KEY, of which HTTP clients must show one");
+  command.add_option(
+      "--admin-keys", flags.admin_keys,
+      "such a file for the dashboard's live figures; without it they are open where completions "
+      "are, else closed");
   command
       .add_option(
           "--chat-template", flags.chat_template,

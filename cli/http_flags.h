@@ -14,7 +14,8 @@ struct HttpFlags {
   OpenAiServerOptions options;
   std::string listen;  // empty: no HTTP
   std::string chat_template = "auto";
-  std::string api_keys;  // file; empty: everybody may call
+  std::string api_keys;    // file; empty: everybody may call
+  std::string admin_keys;  // file, for the dashboard's live figures
 
   bool enabled() const { return !listen.empty(); }
   // What the flags say, checked.
@@ -22,7 +23,7 @@ struct HttpFlags {
 };
 
 // --http, --http-threads, --http-max-connections, --http-tls-cert, --http-tls-key, --http-tls-client-ca,
-// --cors-origin, --api-keys, --chat-template.
+// --cors-origin, --api-keys, --admin-keys, --chat-template.
 void AddHttpFlags(CLI::App& command, HttpFlags& flags);
 
 }  // namespace thermocline

@@ -101,8 +101,9 @@ absl::StatusOr<std::unique_ptr<HttpSide>> StartHttp(const HttpFlags& flags, cons
   const Checkpoint& checkpoint = model.checkpoint;
   TC_ASSIGN_OR_RETURN(side->chat_template, ChatTemplate::Select(flags.chat_template, checkpoint.chat_template,
                                                                 ChatTokensOf(*checkpoint.tokenizer)));
-  if (!flags.api_keys.empty()) {
-    TC_ASSIGN_OR_RETURN(side->credentials, Credentials::Load({.completions_file = flags.api_keys}));
+  if (!flags.api_keys.empty() || !flags.admin_keys.empty()) {
+    TC_ASSIGN_OR_RETURN(side->credentials, Credentials::Load({.completions_file = flags.api_keys,
+                                                              .admin_file = flags.admin_keys}));
   }
   TC_ASSIGN_OR_RETURN(side->server, OpenAiServer::Start({.scheduler = scheduler,
                                                          .tokenizer = *checkpoint.tokenizer,
@@ -110,7 +111,8 @@ absl::StatusOr<std::unique_ptr<HttpSide>> StartHttp(const HttpFlags& flags, cons
                                                          .model = side->model,
                                                          .metrics = side->metrics,
                                                          .log = side->log,
-                                                         .credentials = side->credentials.get()},
+                                                         .credentials = side->credentials.get(),
+                                                         .activity = &model.runner->activity()},
                                                         options));
   return side;
 }
