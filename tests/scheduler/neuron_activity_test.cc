@@ -13,7 +13,6 @@
 
 #include "model/checkpoint.h"
 #include "scheduler/transformer.h"
-#include "tests/support/emulated_gpu.h"
 #include "tests/support/split_plans.h"
 #include "tests/support/typed_llama.h"
 
@@ -122,11 +121,10 @@ class NeuronActivityTest : public ::testing::Test {
   }
   void TearDown() override { std::filesystem::remove(path_); }
 
-  std::unique_ptr<Transformer> Load(TransformerOptions options) {
+  std::unique_ptr<Transformer> Load(const TransformerOptions& options) {
     const CpuContext cpu{.team = team_.get(), .kernels = &BestKernels()};
     weights_.push_back(std::make_unique<ModelWeights>(
         *ModelWeights::Load(*checkpoint_, cpu, {.ffn_layout = FfnLayout::kBundles})));
-    options.open_gpu = [](int) { return OpenEmulatedGpu({}); };
     auto transformer = Transformer::Create(config_, *weights_.back(), cpu, options);
     EXPECT_TRUE(transformer.ok()) << transformer.status();
     return *std::move(transformer);
@@ -215,16 +213,11 @@ TEST_F(NeuronActivityTest, ExactStepsOnTheCpuAndTheEmulatedHost) {
   ExpectTrueActivity({.mode = NeuronMode::kExact, .plan = &plan, .keep_host_copy = true});
 }
 
-TEST_F(NeuronActivityTest, ExactStepsOnTheCpuAndTheEmulatedGpu) {
-  const Plan plan = RandomPlan(config_, 0.4, 8, DeviceKind::kCuda);
-  ExpectTrueActivity({.mode = NeuronMode::kExact, .plan = &plan});
-}
-
 // Predictors that mark every neuron leave none out.
 TEST_F(NeuronActivityTest, PredictedSteps) {
   const PredictorSet all = SignPredictors(config_, -64);
-  const Plan host = RandomPlan(config_, 0.4, 9), gpu = RandomPlan(config_, 0.4, 10, DeviceKind::kCuda);
-  for (const Plan* plan : {static_cast<const Plan*>(nullptr), &host, &gpu}) {
+  const Plan split = RandomPlan(config_, 0.4, 9);
+  for (const Plan* plan : {static_cast<const Plan*>(nullptr), &split}) {
     ExpectTrueActivity({.mode = NeuronMode::kPredicted, .predictors = &all, .plan = plan}, Quality::kFast);
     ExpectTrueActivity({.mode = NeuronMode::kPredicted, .predictors = &all, .plan = plan});
   }
