@@ -162,14 +162,17 @@
   const showFigures = (at, figures) => {
     const newest = samples[samples.length - 1];
     if (newest !== undefined && (figures.generated_tokens < newest.figures.generated_tokens || at < newest.at)) samples = [];  // it was started again
-    samples.push({at, figures});
+    const sample = {at, figures, speed: 0};
+    samples.push(sample);
     while (samples.length > 2 && at - samples[0].at > kLineMilliseconds) samples.shift();
 
     const then = before(kWindowMilliseconds);
     const seconds = (at - then.at) / 1000;
     const speed = seconds > 0 ? (figures.generated_tokens - then.figures.generated_tokens) / seconds : 0;
     set('speed', speed === 0 ? '0' : perSecond(speed));
-    set('speed-note', figures.running > 1 ? `of ${figures.running} requests` : 'of all requests');
+    sample.speed = speed;
+    const peak = Math.max(...samples.map((earlier) => earlier.speed));
+    set('speed-note', peak === 0 ? 'of all requests' : `peak ${perSecond(peak)} this minute`);
     drawSpeeds();
 
     set('running', count(figures.running));

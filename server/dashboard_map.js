@@ -134,7 +134,7 @@ class NeuronMap {
   draw(now) {
     this.drawn = now;
     const {context, columns, layers} = this;
-    const {font, left, top, width, height, row, gap} = this.geometry();
+    const {font, left, top, width, row, gap} = this.geometry();
     const data = this.image.data;
     for (let layer = 0; layer < layers; ++layer) {
       for (let column = 0; column < columns; ++column) {
@@ -156,7 +156,7 @@ class NeuronMap {
       const y = Math.round(top + layer * row), next = Math.round(top + (layer + 1) * row);
       context.drawImage(this.pixels, 0, layer, columns, 1, left, y, width, Math.max(next - y - gap, 1));
     }
-    this.drawBorder(left, top, width, row);
+    this.drawBorder(left, top, width, row, gap);
     this.drawLabels(font, left, top, width, row);
     if (this.mark !== null) {
       const x = left + this.mark.column / columns * width;
@@ -165,11 +165,10 @@ class NeuronMap {
       context.strokeRect(x - this.ratio, top + this.mark.layer * row, Math.max(width / columns, 1) + 2 * this.ratio, row - gap);
     }
     this.paintings += 1;
-    this.height = height;
   }
 
   // The step-shaped line between what lives on accelerators and what does not.
-  drawBorder(left, top, width, row) {
+  drawBorder(left, top, width, row, gap) {
     if (this.hot.every((count) => count === 0)) return;
     const {context} = this;
     context.beginPath();
@@ -177,7 +176,7 @@ class NeuronMap {
       const x = left + count / this.neurons * width;
       if (layer === 0) context.moveTo(x, top);
       else context.lineTo(x, top + layer * row);
-      context.lineTo(x, top + (layer + 1) * row);
+      context.lineTo(x, top + (layer + 1) * row - (layer + 1 === this.layers ? gap : 0));
     });
     context.lineJoin = 'round';
     for (const [colour, size] of [['rgba(5, 11, 18, 0.8)', 5], ['#ffffff', 1.75]]) {
