@@ -121,10 +121,11 @@
   };
 
   const bytesOf = (base64) => Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
-  let described = 0;
+  let described = 0, shown = 0;
   const showStep = (step) => {
     knows = step.known;
-    if (!step.known) return;
+    if (!step.known || step.step === shown) return;  // it comes again when somebody else begins to watch
+    shown = step.step;
     map.fire(bytesOf(step.fired));
     const together = step.tokens === 1 ? '' : ` for the step\u2019s ${step.tokens} tokens`;
     const parts = ['', count(step.active), ` of ${count(step.neurons)} neurons fired${together}`];
@@ -189,7 +190,7 @@
     bar.setAttribute('aria-label', `${plural(figures.used_pages, 'page')} used, ${figures.cached_pages} cached, ${free} free`);
     if (figures.prefix_queried_tokens > 0) {
       set('prefix', percent(figures.prefix_hit_tokens / figures.prefix_queried_tokens));
-      set('prefix-note', `${count(figures.prefix_hit_tokens)} of ${plural(figures.prefix_queried_tokens, 'prompt token')} hit`);
+      set('prefix-note', `of ${plural(figures.prefix_queried_tokens, 'prompt token')}`);
     }
     if (figures.active_neurons > 0) {
       set('active', percent(figures.active_neurons / figures.neurons));

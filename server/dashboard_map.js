@@ -135,26 +135,32 @@ class NeuronMap {
     this.drawn = now;
     const {context, columns, layers} = this;
     const {font, left, top, width, row, gap} = this.geometry();
+    // Where there are fewer dots than columns the brightest of neighbours shows.
+    const shown = Math.max(1, Math.min(columns, Math.floor(width)));
     const data = this.image.data;
     for (let layer = 0; layer < layers; ++layer) {
+      let brightest = 0;
       for (let column = 0; column < columns; ++column) {
         const i = layer * columns + column;
+        const dot = Math.floor(column * shown / columns);
+        brightest = Math.max(brightest, Math.min(1, 0.42 * Math.sqrt(this.trace[i]) + 0.95 * this.light[i]));
+        if (Math.floor((column + 1) * shown / columns) === dot) continue;
         const [first, end] = this.ranks(column);
         const ramp = (first + end) / 2 < this.hot[layer] ? NeuronMap.kHot : NeuronMap.kCold;
-        const value = Math.min(1, 0.42 * Math.sqrt(this.trace[i]) + this.light[i] * 0.95);
-        const at = 3 * Math.round(255 * value);
-        data[4 * i] = ramp[at];
-        data[4 * i + 1] = ramp[at + 1];
-        data[4 * i + 2] = ramp[at + 2];
-        data[4 * i + 3] = 255;
+        const from = 3 * Math.round(255 * brightest), to = 4 * (layer * columns + dot);
+        data[to] = ramp[from];
+        data[to + 1] = ramp[from + 1];
+        data[to + 2] = ramp[from + 2];
+        data[to + 3] = 255;
+        brightest = 0;
       }
     }
     this.pixels.getContext('2d').putImageData(this.image, 0, 0);
     context.clearRect(0, 0, this.canvas.width, this.canvas.height);
-    context.imageSmoothingEnabled = width < columns;
+    context.imageSmoothingEnabled = false;
     for (let layer = 0; layer < layers; ++layer) {
       const y = Math.round(top + layer * row), next = Math.round(top + (layer + 1) * row);
-      context.drawImage(this.pixels, 0, layer, columns, 1, left, y, width, Math.max(next - y - gap, 1));
+      context.drawImage(this.pixels, 0, layer, shown, 1, left, y, width, Math.max(next - y - gap, 1));
     }
     this.drawBorder(left, top, width, row, gap);
     this.drawLabels(font, left, top, width, row);
