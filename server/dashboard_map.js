@@ -162,7 +162,7 @@ class NeuronMap {
       const y = Math.round(top + layer * row), next = Math.round(top + (layer + 1) * row);
       context.drawImage(this.pixels, 0, layer, shown, 1, left, y, width, Math.max(next - y - gap, 1));
     }
-    this.drawBorder(left, top, width, row, gap);
+    this.drawBorder(left, top, width, row, gap, font / 11);
     this.drawLabels(font, left, top, width, row);
     if (this.mark !== null) {
       const x = left + this.mark.column / columns * width;
@@ -174,7 +174,7 @@ class NeuronMap {
   }
 
   // The step-shaped line between what lives on accelerators and what does not.
-  drawBorder(left, top, width, row, gap) {
+  drawBorder(left, top, width, row, gap, scale) {
     if (this.hot.every((count) => count === 0)) return;
     const {context} = this;
     context.beginPath();
@@ -187,7 +187,7 @@ class NeuronMap {
     context.lineJoin = 'round';
     for (const [colour, size] of [['rgba(5, 11, 18, 0.8)', 5], ['#ffffff', 1.75]]) {
       context.strokeStyle = colour;
-      context.lineWidth = size * this.ratio;
+      context.lineWidth = size * scale;
       context.stroke();
     }
   }

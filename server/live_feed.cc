@@ -115,10 +115,10 @@ absl::Status LiveFeed::Add(const std::shared_ptr<HttpCall>& call) {
     return WithRetryDelay(ResourceExhausted("{} clients watch already, the limit", watchers_.size()),
                           kRetryDelay);
   }
+  if (activity_ != nullptr) activity_->AddWatcher();
   // Before the loop can post to it.
   call->StartEvents(Describe());
   watchers_.push_back(call);
-  if (activity_ != nullptr) activity_->AddWatcher();
   greet_ = true;
   changed_.notify_all();
   return absl::OkStatus();
