@@ -108,6 +108,7 @@
     set('model-name', model.name);
     set('model-facts', ` \u00b7 ${model.n_layers} layers \u00d7 ${count(model.d_ff)} neurons \u00b7 ${model.weight_types[0]} \u00b7 ${model.mode} mode`);
     element('quality-field').hidden = model.mode !== 'predicted';
+    set('on-gpu-name', accelerator !== null && accelerator.kind === 'host' ? 'Share on accelerator' : 'Share on GPU');
     element('hot-scale').hidden = accelerator === null;
     if (accelerator !== null) set('hot-label', `hot, on ${accelerator.name}${accelerator.kind === 'host' ? ' (emulated)' : ''}`);
     set('cold-label', accelerator === null ? 'on the CPU' : 'cold, on the CPU');
