@@ -98,10 +98,8 @@ absl::StatusOr<TlsContext> CreateTlsContext(const TlsFiles& files) {
   }
   context->use_private_key_file(files.private_key, ssl::context::pem, error);
   if (error) {
-    return Unusable("the server's private key", files.private_key, error);
-  }
-  if (SSL_CTX_check_private_key(context->native_handle()) != 1) {
-    return FailedPrecondition("{}: is not the private key of {}", files.private_key, files.certificate);
+    return FailedPrecondition("{}: cannot be used as the private key of {}: {}", files.private_key,
+                              files.certificate, error.message());
   }
   if (!files.client_ca.empty()) {
     context->load_verify_file(files.client_ca, error);
