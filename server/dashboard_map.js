@@ -2,9 +2,10 @@
 'use strict';
 
 // Draws a model's neurons, a row a layer, a column for neighbours in the order of placement. What fires lights up and
-// fades; how often each column fires stays as a faint trace. Draws only while something changes.
+// fades to what the last step leaves; how often each column fires is a faint trace. Draws only while something changes.
 class NeuronMap {
   static kFadeMilliseconds = 420;
+  static kRest = 0.38;  // of the last step's light, which stays until the next
   static kTrace = 0.03;  // weight of one step in the trace
   static kStillMilliseconds = 1000;  // between pictures for those who want no motion
 
@@ -143,7 +144,8 @@ class NeuronMap {
       for (let column = 0; column < columns; ++column) {
         const i = layer * columns + column;
         const dot = Math.floor(column * shown / columns);
-        brightest = Math.max(brightest, Math.min(1, 0.42 * Math.sqrt(this.trace[i]) + 0.95 * this.light[i]));
+        const light = Math.max(this.light[i], this.last[i] > 0 ? NeuronMap.kRest : 0);
+        brightest = Math.max(brightest, Math.min(1, 0.42 * Math.sqrt(this.trace[i]) + 0.95 * light));
         if (Math.floor((column + 1) * shown / columns) === dot) continue;
         const [first, end] = this.ranks(column);
         const ramp = (first + end) / 2 < this.hot[layer] ? NeuronMap.kHot : NeuronMap.kCold;
