@@ -118,7 +118,7 @@
     }
     map.setModel(model);
     setNote(model.mode === 'dense' ? 'Dense mode computes every neuron and does not look which of them fire.' : '');
-    if (model.mode === 'dense') setSummary('Every token needs all ', count(model.n_layers * model.d_ff), ' neurons.');
+    if (model.mode === 'dense') setSummary('Every token computes all ', count(model.n_layers * model.d_ff), ' neurons.');
   };
 
   const bytesOf = (base64) => Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));

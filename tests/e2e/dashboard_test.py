@@ -183,7 +183,7 @@ class Dashboard(unittest.TestCase):
             write(page, "The captain", 8)
             page.wait("document.getElementById('finished').textContent === '1'")
             self.assertIn("computes every neuron", text(page, "map-note"))
-            self.assertEqual(text(page, "map-summary"), "Every token needs all 6,144 neurons.")
+            self.assertEqual(text(page, "map-summary"), "Every token computes all 6,144 neurons.")
             self.assertEqual(text(page, "active"), "–")
             self.expect_quiet(page, server.address)
 
