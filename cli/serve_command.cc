@@ -137,7 +137,8 @@ absl::Status Serving::Start(const Flags& flags, const CompletionServerOptions& o
                                                  .model = model,
                                                  .metrics = metrics,
                                                  .log = log,
-                                                 .credentials = credentials.get()},
+                                                 .credentials = credentials.get(),
+                                                 .activity = &loaded.runner->activity()},
                                                 http_options));
   return absl::OkStatus();
 }
