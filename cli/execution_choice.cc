@@ -103,7 +103,8 @@ class Chooser {
       return std::nullopt;
     }
     if (flags_.device == "cuda" && !cuda.ok())
-      return FieldError("--device", fmt::format("is cuda, which is not here: {}", MessageOf(cuda)));
+      return FieldError("--device",
+                        fmt::format("is cuda, which is not here: {}", std::string(cuda.message())));
     const DeviceKind kind = flags_.device == "cuda" ? DeviceKind::kCuda : DeviceKind::kHost;
     if (!has_accelerator || kept->devices[1].kind != kind) return Solve(predictors);
     if (flags_.gpu_memory.empty()) return kept;

@@ -14,8 +14,8 @@ struct HttpError {
   int status = 500;
   std::string type;  // "invalid_request_error"
   std::string message;
-  std::string param;  // the field at fault; empty: none
-  std::string code;   // for programs, "model_not_found"; empty: none
+  std::string param;                // the field at fault; empty: none
+  std::string code;                 // for programs, "model_not_found"; empty: none
   int64_t retry_after_seconds = 0;  // 0: is not said
 };
 
