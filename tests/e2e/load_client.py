@@ -15,6 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 
+# gRPC's pools, which grow to a size of their own and stay.
+GRPC_THREADS = {"default-executo", "event_engine", "grpc_global_tim", "grpcpp_sync_ser", "nexting_thread", "resolver-execut",
+                "timer_manager"}
+
+
 class Server:
     """thermocline serve MODEL with gRPC and HTTP on free ports of loopback."""
 
@@ -67,7 +72,15 @@ class Server:
         return int(re.search(r"VmRSS:\s+(\d+) kB", status).group(1)) << 10
 
     def threads(self):
-        return len(list(Path(f"/proc/{self.process.pid}/task").iterdir()))
+        """How many of ours, and how many of gRPC's pools."""
+        names = []
+        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
+            try:
+                names.append((task / "comm").read_text().strip())
+            except FileNotFoundError:
+                pass  # it has just ended
+        pools = sum(name in GRPC_THREADS for name in names)
+        return len(names) - pools, pools
 
     def open_files(self):
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
