@@ -6,9 +6,10 @@
 
 namespace thermocline {
 
-absl::StatusOr<OpenAiServerOptions> HttpFlags::Options() const {
+absl::StatusOr<OpenAiServerOptions> HttpFlags::Options(const TlsFiles& tls) const {
   OpenAiServerOptions checked = options;
   checked.http.listen = listen;
+  checked.http.tls = tls;
   TC_RETURN_IF_ERROR(checked.Validate());
   return checked;
 }
@@ -22,15 +23,9 @@ void AddHttpFlags(CLI::App& command, HttpFlags& flags) {
       ->capture_default_str();
   command.add_option("--http-max-connections", http.max_connections, "more are refused")
       ->capture_default_str();
-  command.add_option("--http-tls-cert", http.tls.certificate, "PEM file of the certificate and its chain");
-  command.add_option("--http-tls-key", http.tls.private_key, "PEM file of its private key");
-  command.add_option("--http-tls-client-ca", http.tls.client_ca,
-                     "PEM file of the authorities of which clients must show a certificate");
   command.add_option(
       "--cors-origin", flags.options.cors.allowed_origins,
       "an origin whose web pages may call, such as https://example.org, or *; may be repeated");
-  command.add_option("--api-keys", flags.api_keys,
-                     "file with one key a line, KEY or NAME:KEY, of which HTTP clients must show one");
   command
       .add_option(
           "--chat-template", flags.chat_template,

@@ -14,15 +14,14 @@ struct HttpFlags {
   OpenAiServerOptions options;
   std::string listen;  // empty: no HTTP
   std::string chat_template = "auto";
-  std::string api_keys;  // file; empty: everybody may call
 
   bool enabled() const { return !listen.empty(); }
   // What the flags say, checked.
-  absl::StatusOr<OpenAiServerOptions> Options() const;
+  absl::StatusOr<OpenAiServerOptions> Options(const TlsFiles& tls) const;
 };
 
-// --http, --http-threads, --http-max-connections, --http-tls-cert, --http-tls-key, --http-tls-client-ca,
-// --cors-origin, --api-keys, --chat-template.
+// --http, --http-threads, --http-max-connections, --cors-origin, --chat-template. Certificates and keys are
+// those of cli/grpc_flags.h.
 void AddHttpFlags(CLI::App& command, HttpFlags& flags);
 
 }  // namespace thermocline

@@ -7,6 +7,7 @@
 
 #include "cli/execution_choice.h"
 #include "core/cpu_info.h"
+#include "scheduler/kv_pages.h"
 #include "scheduler/request.h"
 
 namespace thermocline {
@@ -35,6 +36,27 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> OpenModel(const ModelFlags& flags, 
 
 int64_t ContextTokens(const ModelFlags& flags, const ModelConfig& config) {
   return flags.context > 0 ? flags.context : std::min(config.context_length, kDefaultContext);
+}
+
+// Of all sequences. Memory is looked at when the weights are loaded, so that it is what they leave.
+absl::StatusOr<int64_t> KvTokens(const KvCacheFlags& flags, const ModelConfig& config, int64_t context_tokens,
+                                 const std::optional<Plan>& plan) {
+  constexpr int64_t kContexts = 8, kShareOfMemory = 4;
+  if (!flags.shared) return context_tokens;
+  if (flags.tokens > 0) {
+    if (flags.tokens >= context_tokens) return flags.tokens;
+    return FieldError("--kv-tokens",
+                      fmt::format("is {}, a context of {} tokens must fit", flags.tokens, context_tokens));
+  }
+  const int64_t token_bytes = config.n_layers * KvPages::SizeBytes(config, 1) / kKvPageTokens;
+  if (plan &&
+      std::ranges::any_of(plan->layers, [](const auto& layer) { return layer.kv_cache_device > 0; })) {
+    int64_t planned_bytes = 0;
+    for (const auto& device : plan->devices) planned_bytes += device.kv_cache_bytes;
+    return std::max(context_tokens, planned_bytes / token_bytes);
+  }
+  const int64_t fitting = ReadCpuInfo().available_memory_bytes / kShareOfMemory / token_bytes;
+  return std::max(context_tokens, std::min(kContexts * context_tokens, fitting));
 }
 
 // The emulated accelerator is a thread too: with --threads 0 it gets one of the CPUs.
@@ -138,7 +160,8 @@ bool LoadedModel::emulated() const {
 }
 
 absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const ModelFlags& flags,
-                                                       const ExecutionFlags& execution) {
+                                                       const ExecutionFlags& execution,
+                                                       const KvCacheFlags& cache) {
   TC_RETURN_IF_ERROR(CheckExecutionFlags(execution));
   TC_ASSIGN_OR_RETURN(std::unique_ptr<LoadedModel> model, OpenModel(flags, TeamThreads(flags, execution)));
   const ModelConfig& config = model->checkpoint.config;
@@ -149,9 +172,11 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const ModelFlags& flags,
   model->predictors = std::move(choice.predictors);
   const WeightOptions weights{.ffn_layout = model->plan ? FfnLayout::kBundles : FfnLayout::kAuto};
   TC_ASSIGN_OR_RETURN(model->weights, ModelWeights::Load(model->checkpoint, model->cpu, weights));
+  TC_ASSIGN_OR_RETURN(const int64_t kv_tokens, KvTokens(cache, config, context_tokens, model->plan));
   TC_ASSIGN_OR_RETURN(model->runner,
                       Transformer::Create(config, model->weights, model->cpu,
                                           {.context_tokens = context_tokens,
+                                           .kv_tokens = kv_tokens,
                                            .mode = choice.mode,
                                            .predictors = model->predictors ? &*model->predictors : nullptr,
                                            .plan = model->plan ? &*model->plan : nullptr,

@@ -34,6 +34,12 @@ struct ExecutionFlags {
   bool keep_host_copy = false;
 };
 
+// Keys and values of many requests at once, which `serve` takes and other commands do not.
+struct KvCacheFlags {
+  bool shared = false;  // false: of one context
+  int64_t tokens = 0;   // 0: as many as make sense (AddCapacityFlags)
+};
+
 // A model's own context can be so long that its cache alone would not fit; this much is taken unless
 // --context asks for more.
 inline constexpr int64_t kDefaultContext = 8192;
@@ -58,7 +64,8 @@ struct LoadedModel {
 
 // Opens, lays out and prepares the model, and says once on standard error which mode and devices were chosen.
 absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const ModelFlags& flags,
-                                                       const ExecutionFlags& execution);
+                                                       const ExecutionFlags& execution,
+                                                       const KvCacheFlags& cache = {});
 // The same, dense on the CPU alone, whatever profile there is.
 absl::StatusOr<std::unique_ptr<LoadedModel>> LoadDenseModel(const ModelFlags& flags);
 

@@ -1,6 +1,7 @@
 // thermocline serve: the gRPC and HTTP servers, until SIGINT or SIGTERM.
 // SPDX-License-Identifier: Apache-2.0
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -9,6 +10,7 @@
 #include "cli/commands.h"
 #include "cli/config_file.h"
 #include "cli/duration_flag.h"
+#include "cli/grpc_flags.h"
 #include "cli/http_flags.h"
 #include "cli/load_model.h"
 #include "cli/stop_signals.h"
@@ -33,6 +35,8 @@ struct Flags {
   SchedulerOptions scheduler{.audit_every = 256};
   CompletionServerOptions server;
   HttpFlags http;
+  SecurityFlags security;
+  KvCacheFlags cache{.shared = true};
   int64_t shutdown_timeout_ms = CompletionServerOptions().shutdown_timeout.count();
 };
 
@@ -82,71 +86,106 @@ ServedModel Describe(const LoadedModel& model) {
           .hot_neurons = HotNeurons(model)};
 }
 
-// The HTTP server and what it alone needs.
-struct HttpSide {
-  explicit HttpSide(const ServedModel& served, const SchedulerStats& stats)
-      : model(served), metrics(served.name, {.tokens_per_page = kKvPageTokens, .pages = stats.pages}) {}
+// What both servers work with, and the servers.
+struct Serving {
+  Serving(const Flags& flags, LoadedModel& loaded, std::function<void(const absl::Status&)> on_runner_lost)
+      : tokenizer(*loaded.checkpoint.tokenizer),
+        model(Describe(loaded)),
+        scheduler(*loaded.runner, tokenizer, WithCallback(flags.scheduler, std::move(on_runner_lost))),
+        metrics(model.name, {.tokens_per_page = kKvPageTokens, .pages = scheduler.stats().pages}) {}
 
+  static SchedulerOptions WithCallback(SchedulerOptions options,
+                                       std::function<void(const absl::Status&)> on_runner_lost) {
+    options.on_runner_lost = std::move(on_runner_lost);
+    return options;
+  }
+  absl::Status Start(const Flags& flags, const CompletionServerOptions& options,
+                     std::string_view template_source);
+  // Certificates and keys, a line each.
+  void Reload();
+  // True when nothing was cut short.
+  bool Shutdown();
+
+  const Tokenizer& tokenizer;
   const ServedModel model;
+  Scheduler scheduler;
   ServerMetrics metrics;
   RequestLog log;
-  std::unique_ptr<Credentials> credentials;
+  std::unique_ptr<Credentials> credentials;  // nullptr: everybody may call
   std::optional<ChatTemplate> chat_template;
-  std::unique_ptr<OpenAiServer> server;
+  std::unique_ptr<CompletionServer> grpc;
+  std::unique_ptr<OpenAiServer> http;  // nullptr where it is not asked for
 };
 
-absl::StatusOr<std::unique_ptr<HttpSide>> StartHttp(const HttpFlags& flags, const LoadedModel& model,
-                                                    Scheduler& scheduler) {
-  auto side = std::make_unique<HttpSide>(Describe(model), scheduler.stats());
-  TC_ASSIGN_OR_RETURN(const OpenAiServerOptions options, flags.Options());
-  const Checkpoint& checkpoint = model.checkpoint;
-  TC_ASSIGN_OR_RETURN(side->chat_template, ChatTemplate::Select(flags.chat_template, checkpoint.chat_template,
-                                                                ChatTokensOf(*checkpoint.tokenizer)));
-  if (!flags.api_keys.empty()) {
-    TC_ASSIGN_OR_RETURN(side->credentials, Credentials::Load({.completions_file = flags.api_keys}));
-  }
-  TC_ASSIGN_OR_RETURN(side->server, OpenAiServer::Start({.scheduler = scheduler,
-                                                         .tokenizer = *checkpoint.tokenizer,
-                                                         .chat_template = *side->chat_template,
-                                                         .model = side->model,
-                                                         .metrics = side->metrics,
-                                                         .log = side->log,
-                                                         .credentials = side->credentials.get()},
-                                                        options));
-  return side;
+absl::Status Serving::Start(const Flags& flags, const CompletionServerOptions& options,
+                            std::string_view template_source) {
+  TC_ASSIGN_OR_RETURN(chat_template, ChatTemplate::Select(flags.http.chat_template, template_source,
+                                                          ChatTokensOf(tokenizer)));
+  TC_ASSIGN_OR_RETURN(credentials, flags.security.LoadKeys());
+  TC_ASSIGN_OR_RETURN(grpc, CompletionServer::Start({.scheduler = scheduler,
+                                                     .tokenizer = tokenizer,
+                                                     .chat_template = *chat_template,
+                                                     .model = model,
+                                                     .metrics = metrics,
+                                                     .log = log,
+                                                     .credentials = credentials.get()},
+                                                    options));
+  if (!flags.http.enabled()) return absl::OkStatus();
+  TC_ASSIGN_OR_RETURN(const OpenAiServerOptions http_options, flags.http.Options(flags.security.tls));
+  TC_ASSIGN_OR_RETURN(http, OpenAiServer::Start({.scheduler = scheduler,
+                                                 .tokenizer = tokenizer,
+                                                 .chat_template = *chat_template,
+                                                 .model = model,
+                                                 .metrics = metrics,
+                                                 .log = log,
+                                                 .credentials = credentials.get()},
+                                                http_options));
+  return absl::OkStatus();
+}
+
+void Serving::Reload() {
+  const auto say = [this](const char* what, const absl::Status& status) {
+    if (status.ok()) return log.Event(LogLevel::kInfo, "reloaded", {{"what", what}});
+    log.Event(LogLevel::kError, "not_reloaded", {{"what", what}, {"error", std::string(MessageOf(status))}});
+  };
+  if (credentials) say("keys", credentials->Reload());
+  say("grpc certificates", grpc->ReloadTls());
+  if (http) say("http certificates", http->ReloadTls());
+}
+
+bool Serving::Shutdown() {
+  if (http) http->RefuseNewCalls();
+  bool clean = grpc->Shutdown();  // drains the scheduler
+  if (http) clean &= http->Shutdown(std::chrono::steady_clock::now() + kLastAnswers);
+  return clean;
 }
 
 absl::Status Serve(const Flags& flags) {
-  if (flags.scheduler.max_queued_requests < 1) {
-    return FieldError("--max-queued",
-                      fmt::format("is {}, at least 1 is needed", flags.scheduler.max_queued_requests));
-  }
+  TC_RETURN_IF_ERROR(CheckCapacityFlags(flags.scheduler, flags.cache));
   TC_RETURN_IF_ERROR(CheckAuditFlag(flags.scheduler));
   CompletionServerOptions options = flags.server;
+  options.tls = flags.security.tls;
   options.shutdown_timeout = std::chrono::milliseconds(flags.shutdown_timeout_ms);
   TC_RETURN_IF_ERROR(options.Validate());  // before the model is loaded, which takes time
-  if (flags.http.enabled()) TC_RETURN_IF_ERROR(flags.http.Options().status());
+  if (flags.http.enabled()) TC_RETURN_IF_ERROR(flags.http.Options(flags.security.tls).status());
 
   StopSignals stop;
   SendGrpcLogToSpdlog();
-  TC_ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model, LoadModel(flags.model, flags.execution));
-  const Tokenizer& tokenizer = *model->checkpoint.tokenizer;
-  Scheduler scheduler(*model->runner, tokenizer, flags.scheduler);
-  TC_ASSIGN_OR_RETURN(const std::unique_ptr<CompletionServer> server,
-                      CompletionServer::Start(scheduler, tokenizer, Describe(*model), options));
-  std::unique_ptr<HttpSide> http;
-  if (flags.http.enabled()) {
-    TC_ASSIGN_OR_RETURN(http, StartHttp(flags.http, *model, scheduler));
-  }
+  TC_ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model,
+                      LoadModel(flags.model, flags.execution, flags.cache));
+  Serving serving(flags, *model, [&stop](const absl::Status&) { stop.Stop(); });
+  TC_RETURN_IF_ERROR(serving.Start(flags, options, model->checkpoint.chat_template));
   stop.Arm();
-  fmt::print(stderr, "thermocline: listening on {}\n", server->address());
-  if (http) fmt::print(stderr, "thermocline: HTTP on {}\n", http->server->address());
-  stop.Wait();
+  fmt::print(stderr, "thermocline: listening on {}\n", serving.grpc->address());
+  if (serving.http) fmt::print(stderr, "thermocline: HTTP on {}\n", serving.http->address());
+  while (stop.Wait() == Wake::kReload) serving.Reload();
+  if (const absl::Status health = serving.scheduler.health(); !health.ok()) {
+    serving.Shutdown();
+    return FailedPrecondition("stopped: the device is lost: {}", MessageOf(health));
+  }
   fmt::print(stderr, "thermocline: draining, for at most {} ms; a second signal ends at once\n",
              flags.shutdown_timeout_ms);
-  if (http) http->server->RefuseNewCalls();
-  bool clean = server->Shutdown();  // drains the scheduler
-  if (http) clean &= http->server->Shutdown(std::chrono::steady_clock::now() + kLastAnswers);
+  const bool clean = serving.Shutdown();
   fmt::print(stderr, "thermocline: stopped{}\n", clean ? "" : "; completions that still ran were cut short");
   return absl::OkStatus();
 }
@@ -162,10 +201,8 @@ void AddServeCommand(CLI::App& program, Command& command) {
   AddExecutionFlags(*serve, flags->execution);
   serve->add_option("--listen", flags->server.listen, "HOST:PORT; port 0 takes any free one")
       ->capture_default_str();
-  serve
-      ->add_option("--max-queued", flags->scheduler.max_queued_requests,
-                   "requests that may wait besides the one that runs; more are refused")
-      ->capture_default_str();
+  AddCapacityFlags(*serve, flags->scheduler, flags->cache);
+  AddSecurityFlags(*serve, flags->security);
   AddHttpFlags(*serve, flags->http);
   AddAuditFlag(*serve, flags->scheduler);
   serve

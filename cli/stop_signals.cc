@@ -1,4 +1,4 @@
-// StopSignals: SIGINT and SIGTERM as something that one can wait for.
+// StopSignals: SIGINT, SIGTERM and SIGHUP as something that one can wait for.
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/stop_signals.h"
 
@@ -23,6 +23,7 @@ StopSignals::StopSignals() {
   sigemptyset(&signals_);
   sigaddset(&signals_, SIGINT);
   sigaddset(&signals_, SIGTERM);
+  sigaddset(&signals_, SIGHUP);
   pthread_sigmask(SIG_BLOCK, &signals_, &former_mask_);
   watcher_ = std::thread([this] { Watch(); });
 }
@@ -42,9 +43,18 @@ void StopSignals::Arm() {
   armed_ = true;
 }
 
-void StopSignals::Wait() {
+Wake StopSignals::Wait() {
   std::unique_lock lock(mutex_);
-  stopped_changed_.wait(lock, [this] { return stopped_; });
+  changed_.wait(lock, [this] { return stopped_ || reload_; });
+  if (stopped_) return Wake::kStop;
+  reload_ = false;
+  return Wake::kReload;
+}
+
+void StopSignals::Stop() {
+  const std::lock_guard lock(mutex_);
+  stopped_ = true;
+  changed_.notify_all();
 }
 
 void StopSignals::Watch() {
@@ -53,9 +63,14 @@ void StopSignals::Watch() {
     if (sigwait(&signals_, &signal) != 0) continue;
     const std::lock_guard lock(mutex_);
     if (ending_) return;
+    if (signal == SIGHUP) {
+      reload_ = true;
+      changed_.notify_all();
+      continue;
+    }
     if (!armed_ || stopped_) DieOf(signal);
     stopped_ = true;
-    stopped_changed_.notify_all();
+    changed_.notify_all();
   }
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "model/plan_messages.h"
+#include "scheduler/kv_pages.h"
 #include "server/completion_conversion.h"
 
 namespace thermocline {
@@ -45,6 +46,21 @@ v1::Stats ToMessage(const SchedulerStats& stats, const SchedulerOptions& options
   *message.mutable_sparsity() = ToMessage(stats.decode_steps);
   *message.mutable_audit() = ToMessage(stats.audits, options.audit_every);
   *message.mutable_execution() = ToMessage(stats.execution);
+  message.set_waiting_tokens(stats.waiting_tokens);
+  message.set_prompt_tokens(stats.prompt_tokens);
+  v1::KvCache& cache = *message.mutable_kv_cache();
+  cache.set_tokens_per_page(kKvPageTokens);
+  cache.set_pages(stats.pages);
+  cache.set_used_pages(stats.used_pages);
+  cache.set_cached_pages(stats.cached_pages);
+  cache.set_prefix_queried_tokens(stats.prefix_queried_tokens);
+  cache.set_prefix_hit_tokens(stats.prefix_hit_tokens);
+  cache.set_preemptions(stats.preemptions);
+  v1::Steps& steps = *message.mutable_steps();
+  steps.set_prefill(stats.prefill_steps);
+  steps.set_decode(stats.decode_step_count);
+  steps.set_last_requests(stats.last_step_requests);
+  steps.set_last_tokens(stats.last_step_tokens);
   return message;
 }
 

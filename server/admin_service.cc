@@ -2,33 +2,56 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/admin_service.h"
 
+#include <grpcpp/server_context.h>
+
+#include <utility>
+
 #include "server/admin_conversion.h"
 
 namespace thermocline {
-namespace {
 
-grpc::ServerUnaryReactor* Answered(grpc::CallbackServerContext& context) {
+AdminService::AdminService(const CompletionServerParts& parts)
+    : parts_(parts), placement_(PlacementMessage(parts.model)) {}
+
+void AdminService::EndWatches() { watches_.End(); }
+
+v1::Stats AdminService::Stats() const {
+  return ToMessage(parts_.scheduler.stats(), parts_.scheduler.options(), parts_.model.mode);
+}
+
+grpc::ServerUnaryReactor* AdminService::Answered(GrpcCall& call, grpc::CallbackServerContext& context,
+                                                 const absl::Status& status) const {
   grpc::ServerUnaryReactor* const reactor = context.DefaultReactor();
-  reactor->Finish(grpc::Status::OK);
+  grpc::Status finished = call.Finished(status);
+  call.Log();
+  reactor->Finish(std::move(finished));
   return reactor;
 }
 
-}  // namespace
-
-AdminService::AdminService(const Scheduler& scheduler, const ServedModel& model)
-    : scheduler_(scheduler), mode_(model.mode), placement_(PlacementMessage(model)) {}
-
 grpc::ServerUnaryReactor* AdminService::GetStats(grpc::CallbackServerContext* context,
                                                  const v1::GetStatsRequest*, v1::GetStatsResponse* response) {
-  *response->mutable_stats() = ToMessage(scheduler_.stats(), scheduler_.options(), mode_);
-  return Answered(*context);
+  GrpcCall call(*context, "/thermocline.v1.AdminService/GetStats", parts_.log);
+  const absl::Status status = call.CheckKey(parts_.credentials, CredentialScope::kAdmin);
+  if (status.ok()) *response->mutable_stats() = Stats();
+  return Answered(call, *context, status);
+}
+
+grpc::ServerWriteReactor<v1::WatchStatsResponse>* AdminService::WatchStats(
+    grpc::CallbackServerContext* context, const v1::WatchStatsRequest* request) {
+  GrpcCall call(*context, "/thermocline.v1.AdminService/WatchStats", parts_.log);
+  absl::StatusOr<std::chrono::milliseconds> interval =
+      call.CheckKey(parts_.credentials, CredentialScope::kAdmin);
+  if (interval.status().ok()) interval = WatchInterval(*request);
+  return watches_.Start(std::move(call), std::move(interval), [this] { return Stats(); });
 }
 
 grpc::ServerUnaryReactor* AdminService::GetPlacement(grpc::CallbackServerContext* context,
                                                      const v1::GetPlacementRequest*,
                                                      v1::GetPlacementResponse* response) {
-  *response->mutable_placement() = placement_;
-  return Answered(*context);
+  GrpcCall call(*context, "/thermocline.v1.AdminService/GetPlacement", parts_.log);
+  const absl::Status status = call.CheckKey(parts_.credentials, CredentialScope::kAdmin);
+  if (status.ok()) *response->mutable_placement() = placement_;
+  return Answered(call, *context, status);
 }
 
 }  // namespace thermocline

@@ -2,29 +2,39 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <string>
-
-#include "scheduler/scheduler.h"
 #include "server/completion_server.h"
+#include "server/grpc_call.h"
+#include "server/stats_watch.h"
 #include "thermocline/v1/admin.grpc.pb.h"
 
 namespace thermocline {
 
-// Refuses nothing and waits for nothing, so that it answers while the server drains too.
+// Waits for nothing, so that it answers while the server drains too. Calls need a key of the admin's where
+// there are any, and where completions need one.
 class AdminService final : public v1::AdminService::CallbackService {
  public:
-  AdminService(const Scheduler& scheduler, const ServedModel& model);
+  explicit AdminService(const CompletionServerParts& parts);
 
   grpc::ServerUnaryReactor* GetStats(grpc::CallbackServerContext* context, const v1::GetStatsRequest* request,
                                      v1::GetStatsResponse* response) override;
+  grpc::ServerWriteReactor<v1::WatchStatsResponse>* WatchStats(grpc::CallbackServerContext* context,
+                                                               const v1::WatchStatsRequest* request) override;
   grpc::ServerUnaryReactor* GetPlacement(grpc::CallbackServerContext* context,
                                          const v1::GetPlacementRequest* request,
                                          v1::GetPlacementResponse* response) override;
 
+  // Ends the watches that there are after the figures as they are, and later ones after their first.
+  void EndWatches();
+
  private:
-  const Scheduler& scheduler_;
-  const std::string mode_;
+  v1::Stats Stats() const;
+  // Finishes the call: whether its key is the admin's is its status.
+  grpc::ServerUnaryReactor* Answered(GrpcCall& call, grpc::CallbackServerContext& context,
+                                     const absl::Status& status) const;
+
+  const CompletionServerParts parts_;
   const v1::Placement placement_;
+  StatsWatches watches_;
 };
 
 }  // namespace thermocline

@@ -9,6 +9,8 @@
 #include <span>
 #include <utility>
 
+#include "model/printable.h"
+#include "server/group_admission.h"
 #include "server/prompt_text.h"
 
 namespace thermocline {
@@ -33,22 +35,40 @@ absl::StatusOr<std::chrono::milliseconds> ToTimeLimit(const google::protobuf::Du
   return std::chrono::milliseconds(seconds * 1000 + (nanos + kNanosPerMilli - 1) / kNanosPerMilli);
 }
 
+absl::StatusOr<std::vector<TokenId>> ToPrompt(const v1::ChatMessages& chat,
+                                              const ConversionContext& context) {
+  TC_RETURN_IF_ERROR(CheckMessageCount("messages", static_cast<size_t>(chat.messages_size())));
+  std::vector<ChatMessage> messages;
+  for (const v1::ChatMessage& message : chat.messages()) {
+    ChatMessage& said = messages.emplace_back();
+    TC_ASSIGN_OR_RETURN(said.role,
+                        ToRole(fmt::format("messages[{}].role", messages.size() - 1), message.role()));
+    said.content = message.content();
+  }
+  const bool add_generation_prompt = !chat.has_add_generation_prompt() || chat.add_generation_prompt();
+  return EncodeConversation("messages", messages, add_generation_prompt, context.chat_template,
+                            context.tokenizer);
+}
+
 template <typename Message>
-absl::StatusOr<std::vector<TokenId>> ToPrompt(const Message& message, const Tokenizer& tokenizer) {
+absl::StatusOr<std::vector<TokenId>> ToPrompt(const Message& message, const ConversionContext& context) {
+  if (message.has_parse_special() && (message.has_token_ids() || message.has_messages())) {
+    return FieldError("parse_special", "only text can be parsed, not token_ids or messages");
+  }
   switch (message.prompt_case()) {
     case Message::kText:
-      return EncodePrompt("prompt", message.text(), message.parse_special(), tokenizer);
+      return EncodePrompt("prompt", message.text(), message.parse_special(), context.tokenizer);
     case Message::kTokenIds: {
-      if (message.has_parse_special())
-        return FieldError("parse_special", "only text can be parsed, not token_ids");
       const auto& ids = message.token_ids().ids();
       if (ids.empty()) return FieldError("prompt", "token_ids is empty");
       return std::vector<TokenId>(ids.begin(), ids.end());
     }
+    case Message::kMessages:
+      return ToPrompt(message.messages(), context);
     case Message::PROMPT_NOT_SET:
       break;
   }
-  return FieldError("prompt", "neither text nor token_ids is set");
+  return FieldError("prompt", "none of text, token_ids and messages is set");
 }
 
 // Absent scalars keep the scheduler's defaults.
@@ -82,7 +102,15 @@ absl::StatusOr<StoppingOptions> ToStopping(const v1::StoppingOptions& message) {
 }
 
 template <typename Message>
-absl::StatusOr<CompletionRequest> Convert(const Message& message, const Tokenizer& tokenizer) {
+absl::StatusOr<std::vector<CompletionRequest>> Convert(const Message& message,
+                                                       const ConversionContext& context) {
+  if (message.has_model() && message.model() != context.model) {
+    return WithField(
+        NotFound("model: \"{}\" is not served here, \"{}\" is", Printable(message.model()), context.model),
+        "model");
+  }
+  const int64_t n = message.has_n() ? message.n() : 1;
+  TC_RETURN_IF_ERROR(CheckChoices(n));
   CompletionRequest request;
   request.id = message.request_id();
   request.sampling = ToSampling(message.sampling());
@@ -99,8 +127,10 @@ absl::StatusOr<CompletionRequest> Convert(const Message& message, const Tokenize
   if (message.output().has_logprobs()) request.logprobs = message.output().logprobs();
   if (message.output().has_top_logprobs()) request.top_logprobs = message.output().top_logprobs();
   // Last, since it is the only step that takes time.
-  TC_ASSIGN_OR_RETURN(request.prompt, ToPrompt(message, tokenizer));
-  return request;
+  TC_ASSIGN_OR_RETURN(request.prompt, ToPrompt(message, context));
+  std::vector<CompletionRequest> choices;
+  AppendChoices(request, n, choices);
+  return choices;
 }
 
 void FillLogprob(const TokenLogprob& logprob, v1::TokenLogprob& message) {
@@ -111,6 +141,13 @@ void FillLogprob(const TokenLogprob& logprob, v1::TokenLogprob& message) {
     top.set_token_id(id);
     top.set_logprob(value);
   }
+}
+
+template <typename Message>
+void Append(const CompletionDelta& delta, Message& message) {
+  message.mutable_text()->append(delta.text);
+  message.mutable_token_ids()->Add(delta.token_ids.begin(), delta.token_ids.end());
+  for (const TokenLogprob& logprob : delta.logprobs) FillLogprob(logprob, *message.add_logprobs());
 }
 
 v1::FinishReason ToMessage(FinishReason reason) {
@@ -133,30 +170,33 @@ v1::FinishReason ToMessage(FinishReason reason) {
 
 }  // namespace
 
-absl::StatusOr<CompletionRequest> ToCompletionRequest(const v1::CompleteRequest& message,
-                                                      const Tokenizer& tokenizer) {
-  return Convert(message, tokenizer);
+absl::StatusOr<std::vector<CompletionRequest>> ToCompletionRequests(const v1::CompleteRequest& message,
+                                                                    const ConversionContext& context) {
+  return Convert(message, context);
 }
 
-absl::StatusOr<CompletionRequest> ToCompletionRequest(const v1::StreamCompleteRequest& message,
-                                                      const Tokenizer& tokenizer) {
-  return Convert(message, tokenizer);
+absl::StatusOr<std::vector<CompletionRequest>> ToCompletionRequests(const v1::StreamCompleteRequest& message,
+                                                                    const ConversionContext& context) {
+  return Convert(message, context);
 }
 
-v1::CompletionDelta ToMessage(CompletionDelta delta) {
+v1::CompletionDelta ToMessage(CompletionDelta delta, int index) {
   v1::CompletionDelta message;
+  message.set_index(index);
   message.set_text(std::move(delta.text));
   message.mutable_token_ids()->Add(delta.token_ids.begin(), delta.token_ids.end());
   for (const TokenLogprob& logprob : delta.logprobs) FillLogprob(logprob, *message.add_logprobs());
   return message;
 }
 
-v1::CompletionSummary ToMessage(const CompletionSummary& summary) {
+v1::CompletionSummary ToMessage(const CompletionSummary& summary, int index) {
   v1::CompletionSummary message;
+  message.set_index(index);
   message.set_finish_reason(ToMessage(summary.finish_reason));
   message.set_matched_stop(summary.matched_stop);
   message.mutable_usage()->set_prompt_tokens(summary.prompt_tokens);
   message.mutable_usage()->set_completion_tokens(summary.completion_tokens);
+  message.mutable_usage()->set_cached_tokens(summary.cached_tokens);
   message.set_seed(summary.seed);
   v1::Timings& timings = *message.mutable_timings();
   timings.set_queue_ms(summary.timings.queue_ms);
@@ -207,11 +247,8 @@ v1::Sparsity ToMessage(const StepSums& sums) {
   return message;
 }
 
-void AppendDelta(CompletionDelta delta, v1::CompleteResponse& response) {
-  response.mutable_text()->append(delta.text);
-  response.mutable_token_ids()->Add(delta.token_ids.begin(), delta.token_ids.end());
-  for (const TokenLogprob& logprob : delta.logprobs) FillLogprob(logprob, *response.add_logprobs());
-}
+void AppendDelta(CompletionDelta delta, v1::CompleteResponse& response) { Append(delta, response); }
+void AppendDelta(CompletionDelta delta, v1::CompletionChoice& choice) { Append(delta, choice); }
 
 absl::StatusOr<v1::TokenizeResponse> Tokenize(const v1::TokenizeRequest& request,
                                               const Tokenizer& tokenizer) {

@@ -13,6 +13,7 @@
 
 #include "server/admin_service.h"
 #include "server/completion_service.h"
+#include "server/grpc_tls.h"
 #include "server/listen_address.h"
 
 namespace thermocline {
@@ -49,15 +50,17 @@ absl::Status CompletionServerOptions::Validate() const {
       CheckOptionMillis("min_client_ping_interval", min_client_ping_interval, milliseconds(1)));
   TC_RETURN_IF_ERROR(CheckOptionMillis("keepalive_interval", keepalive_interval, milliseconds(1000)));
   TC_RETURN_IF_ERROR(CheckOptionMillis("keepalive_timeout", keepalive_timeout, milliseconds(1)));
-  return CheckOptionMillis("shutdown_timeout", shutdown_timeout, milliseconds(0));
+  TC_RETURN_IF_ERROR(CheckOptionMillis("shutdown_timeout", shutdown_timeout, milliseconds(0)));
+  return tls.Validate();
 }
 
 struct CompletionServer::Impl {
-  Impl(Scheduler& s, const Tokenizer& tokenizer, const ServedModel& model, const CompletionServerOptions& o)
-      : scheduler(s), options(o), service(s, tokenizer, model), admin(s, model) {}
+  Impl(const CompletionServerParts& parts, const CompletionServerOptions& o)
+      : scheduler(parts.scheduler), options(o), service(parts), admin(parts) {}
 
   Scheduler& scheduler;
   const CompletionServerOptions options;
+  std::unique_ptr<GrpcTls> tls;  // nullptr: in the clear
   CompletionService service;
   AdminService admin;
   std::unique_ptr<grpc::Server> server;
@@ -67,19 +70,24 @@ struct CompletionServer::Impl {
   std::mutex shutdown_mutex;
   std::optional<bool> shut_down_cleanly;  // guarded by shutdown_mutex; set once shut down
 
+  void RefuseNewCalls();
   bool Shutdown(milliseconds timeout);
 };
 
 CompletionServer::CompletionServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 absl::StatusOr<std::unique_ptr<CompletionServer>> CompletionServer::Start(
-    Scheduler& scheduler, const Tokenizer& tokenizer, ServedModel model,
-    const CompletionServerOptions& options) {
+    const CompletionServerParts& parts, const CompletionServerOptions& options) {
   TC_RETURN_IF_ERROR(options.Validate());
   EnableHealthAndReflection();
-  auto impl = std::make_unique<Impl>(scheduler, tokenizer, model, options);
+  auto impl = std::make_unique<Impl>(parts, options);
   TC_ASSIGN_OR_RETURN(const ListenAddress address, ParseListenAddress("listen", options.listen));
   impl->host = address.host;
+  std::shared_ptr<grpc::ServerCredentials> credentials = grpc::InsecureServerCredentials();
+  if (options.tls.enabled()) {
+    TC_ASSIGN_OR_RETURN(impl->tls, GrpcTls::Load(options.tls));
+    credentials = impl->tls->ServerCredentials();
+  }
 
   grpc::ServerBuilder builder;
   // Without this a second server could listen on the same port, and the two would share its calls.
@@ -92,7 +100,7 @@ absl::StatusOr<std::unique_ptr<CompletionServer>> CompletionServer::Start(
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
                              static_cast<int>(options.keepalive_timeout.count()));
   builder.SetMaxReceiveMessageSize(static_cast<int>(options.max_message_bytes));
-  builder.AddListeningPort(options.listen, grpc::InsecureServerCredentials(), &impl->port);
+  builder.AddListeningPort(options.listen, credentials, &impl->port);
   builder.RegisterService(&impl->service);
   builder.RegisterService(&impl->admin);
   impl->server = builder.BuildAndStart();
@@ -115,14 +123,25 @@ std::string CompletionServer::address() const { return fmt::format("{}:{}", impl
 
 CompletionServerStats CompletionServer::stats() const { return impl_->service.calls().stats(); }
 
+absl::Status CompletionServer::ReloadTls() {
+  return impl_->tls == nullptr ? absl::OkStatus() : impl_->tls->Reload();
+}
+
+void CompletionServer::RefuseNewCalls() { impl_->RefuseNewCalls(); }
+
 bool CompletionServer::Shutdown() { return impl_->Shutdown(impl_->options.shutdown_timeout); }
+
+void CompletionServer::Impl::RefuseNewCalls() {
+  server->GetHealthCheckService()->Shutdown();
+  service.RefuseNewCalls();
+  admin.EndWatches();
+}
 
 bool CompletionServer::Impl::Shutdown(milliseconds timeout) {
   const std::lock_guard lock(shutdown_mutex);
   if (shut_down_cleanly) return *shut_down_cleanly;
   const steady_clock::time_point deadline = steady_clock::now() + timeout;
-  server->GetHealthCheckService()->Shutdown();
-  service.RefuseNewCalls();
+  RefuseNewCalls();
   // The port stays open meanwhile, so that health checks and new calls get their answers.
   const bool drained = scheduler.Drain(timeout);
   const bool delivered = service.calls().WaitIdle(std::max(deadline, steady_clock::now() + kLastWords));

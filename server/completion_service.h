@@ -2,21 +2,23 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <absl/functional/function_ref.h>
+
 #include <atomic>
 #include <memory>
+#include <vector>
 
 #include "core/status.h"
-#include "model/tokenizer.h"
-#include "scheduler/scheduler.h"
 #include "server/call_counter.h"
 #include "server/completion_server.h"
+#include "server/grpc_call.h"
 #include "thermocline/v1/completion.grpc.pb.h"
 
 namespace thermocline {
 
 class CompletionService final : public v1::CompletionService::CallbackService {
  public:
-  CompletionService(Scheduler& scheduler, const Tokenizer& tokenizer, const ServedModel& model);
+  explicit CompletionService(const CompletionServerParts& parts);
 
   grpc::ServerUnaryReactor* Complete(grpc::CallbackServerContext* context, const v1::CompleteRequest* request,
                                      v1::CompleteResponse* response) override;
@@ -35,15 +37,17 @@ class CompletionService final : public v1::CompletionService::CallbackService {
   CallCounter& calls() { return *calls_; }
 
  private:
-  absl::Status Admit() const;
-  // Puts the result into the response, or its status into the call's.
-  template <typename Request, typename Response>
-  grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const Request& request,
+  // Whether the call may be made at all.
+  absl::Status Admit(GrpcCall& call) const;
+  template <typename Request>
+  absl::StatusOr<std::vector<CompletionRequest>> ChoicesOf(const Request& request, GrpcCall& call) const;
+  // Puts what `answer` gives into the response, or its status into the call's.
+  template <typename Response>
+  grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext& context, const char* method,
                                    Response* response,
-                                   absl::StatusOr<Response> (*answer)(const Request&, const Tokenizer&));
+                                   absl::FunctionRef<absl::StatusOr<Response>()> answer) const;
 
-  Scheduler& scheduler_;
-  const Tokenizer& tokenizer_;
+  const CompletionServerParts parts_;
   const v1::GetModelResponse model_;
   const std::shared_ptr<CallCounter> calls_ = std::make_shared<CallCounter>();
   std::atomic<bool> draining_ = false;

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "scheduler/request.h"
+#include "server/error_details.h"
 
 namespace thermocline {
 namespace {
@@ -17,9 +18,6 @@ static_assert(static_cast<int>(absl::StatusCode::kCancelled) == grpc::CANCELLED)
 static_assert(static_cast<int>(absl::StatusCode::kInvalidArgument) == grpc::INVALID_ARGUMENT);
 static_assert(static_cast<int>(absl::StatusCode::kUnavailable) == grpc::UNAVAILABLE);
 static_assert(static_cast<int>(absl::StatusCode::kUnauthenticated) == grpc::UNAUTHENTICATED);
-
-// A running completion takes seconds, so that a place in the queue is not free sooner.
-constexpr char kRetryAfterMs[] = "1000";
 
 }  // namespace
 
@@ -35,8 +33,11 @@ absl::Status FromGrpcStatus(const grpc::Status& status) {
 grpc::Status FinishStatus(const absl::Status& status, grpc::ServerContextBase& context) {
   const std::string field = FieldOf(status);
   if (!field.empty()) context.AddTrailingMetadata(kFieldMetadataKey, field);
-  if (absl::IsResourceExhausted(status)) context.AddTrailingMetadata(kPushbackMetadataKey, kRetryAfterMs);
-  return ToGrpcStatus(status);
+  if (const auto delay = RetryDelayOf(status)) {
+    context.AddTrailingMetadata(kPushbackMetadataKey, std::to_string(delay->count()));
+  }
+  if (status.ok()) return grpc::Status::OK;
+  return {static_cast<grpc::StatusCode>(status.code()), std::string(status.message()), ErrorDetails(status)};
 }
 
 }  // namespace thermocline

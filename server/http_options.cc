@@ -20,14 +20,7 @@ absl::Status HttpServerOptions::Validate() const {
   TC_RETURN_IF_ERROR(CheckOptionMillis("body_timeout", body_timeout, kLeast));
   TC_RETURN_IF_ERROR(CheckOptionMillis("idle_timeout", idle_timeout, kLeast));
   TC_RETURN_IF_ERROR(CheckOptionMillis("write_timeout", write_timeout, kLeast));
-  if (tls.certificate.empty() != tls.private_key.empty()) {
-    return FieldError(tls.certificate.empty() ? "tls_cert" : "tls_key",
-                      "is missing: a certificate and its private key go together");
-  }
-  if (!tls.client_ca.empty() && !tls.enabled()) {
-    return FieldError("tls_client_ca", "needs a certificate and private key of the server");
-  }
-  return absl::OkStatus();
+  return tls.Validate();
 }
 
 }  // namespace thermocline

@@ -8,17 +8,9 @@
 
 #include "core/status.h"
 #include "server/http_parser.h"
+#include "server/tls_files.h"
 
 namespace thermocline {
-
-// PEM files. Without a certificate the server speaks plain HTTP.
-struct TlsFiles {
-  std::string certificate;  // the server's own first, then the chain
-  std::string private_key;
-  std::string client_ca;  // clients must show a certificate of one of these; empty: they need none
-
-  bool enabled() const { return !certificate.empty(); }
-};
 
 struct HttpServerOptions {
   std::string listen = "127.0.0.1:8080";  // HOST:PORT, [IPV6]:PORT; port 0 takes any free one

@@ -159,14 +159,9 @@ void OpenAiCompletion::CancelAll() {
   for (const RequestHandle handle : handles_) parts_.scheduler.Cancel(handle);
 }
 
-// The log has one line a call: the first choice's figures and text, and the tokens of all.
 void OpenAiCompletion::FillRecord(std::span<const CompletionSummary> summaries) {
   RequestRecord& record = call_->record();
-  record.summary = summaries.front();
-  record.summary->completion_tokens = 0;
-  for (const CompletionSummary& summary : summaries) {
-    record.summary->completion_tokens += summary.completion_tokens;
-  }
+  record.summary = SummaryOfAll(summaries);
   record.completion = choices_.front().text;  // empty where logs do not show it and the answer was a stream
 }
 

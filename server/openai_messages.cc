@@ -1,7 +1,5 @@
 // The `messages` of a chat to the chat template's.
 // SPDX-License-Identifier: Apache-2.0
-#include <algorithm>
-#include <array>
 #include <nlohmann/json.hpp>
 #include <string_view>
 #include <utility>
@@ -9,14 +7,12 @@
 #include "model/printable.h"
 #include "server/json_fields.h"
 #include "server/openai_request.h"
+#include "server/prompt_text.h"
 
 namespace thermocline {
 namespace {
 
 using Json = nlohmann::json;
-
-constexpr size_t kMostMessages = 4096;
-constexpr std::array<std::string_view, 4> kRoles = {"system", "developer", "user", "assistant"};
 
 // A string, or parts of which each is text; the parts are put together as they are.
 absl::StatusOr<std::string> ParseContent(const std::string& field, const Json& content) {
@@ -46,12 +42,7 @@ absl::StatusOr<ChatMessage> ParseMessage(const std::string& field, const Json& m
   ChatMessage parsed;
   if (!fields.Has("role")) return FieldError(field + ".role", "is missing");
   TC_RETURN_IF_ERROR(fields.Read("role", parsed.role));
-  if (std::ranges::find(kRoles, parsed.role) == kRoles.end()) {
-    return FieldError(field + ".role", fmt::format("is \"{}\", known are {}", Printable(parsed.role),
-                                                   fmt::join(kRoles, ", ")));
-  }
-  // The newer name of the same role.
-  if (parsed.role == "developer") parsed.role = "system";
+  TC_ASSIGN_OR_RETURN(parsed.role, ToRole(field + ".role", parsed.role));
   for (const char* const call : {"tool_calls", "function_call"}) {
     const Json* const value = fields.Find(call);
     if (value != nullptr && !value->empty()) {
@@ -68,11 +59,7 @@ absl::StatusOr<ChatMessage> ParseMessage(const std::string& field, const Json& m
 
 absl::StatusOr<std::vector<ChatMessage>> ParseMessages(const Json& messages) {
   if (!messages.is_array()) return TypeError("messages", messages, "an array of messages");
-  if (messages.empty()) return FieldError("messages", "is empty");
-  if (messages.size() > kMostMessages) {
-    return FieldError("messages",
-                      fmt::format("has {} messages, the limit is {}", messages.size(), kMostMessages));
-  }
+  TC_RETURN_IF_ERROR(CheckMessageCount("messages", messages.size()));
   std::vector<ChatMessage> parsed;
   for (size_t i = 0; i < messages.size(); ++i) {
     TC_ASSIGN_OR_RETURN(parsed.emplace_back(), ParseMessage(fmt::format("messages[{}]", i), messages[i]));

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "model/printable.h"
+#include "server/group_admission.h"
 #include "server/http_status.h"
 #include "server/json_fields.h"
 #include "server/openai_unsupported.h"
@@ -141,9 +142,7 @@ absl::Status ReadStream(const JsonFields& fields, OpenAiRequest& request) {
 
 absl::Status ReadChoices(const JsonFields& fields, int64_t& n) {
   TC_RETURN_IF_ERROR(fields.Read("n", n));
-  if (n < 1 || n > kMostChoices) {
-    return FieldError("n", fmt::format("is {}, allowed are [1, {}]", n, kMostChoices));
-  }
+  TC_RETURN_IF_ERROR(CheckChoices(n));
   int64_t best_of = n;
   TC_RETURN_IF_ERROR(fields.Read("best_of", best_of));
   if (best_of != n) return FieldError("best_of", fmt::format("is {}, allowed is only n, {}", best_of, n));
@@ -228,12 +227,8 @@ absl::StatusOr<std::vector<TokenId>> EncodeMessages(const Json& body, const Open
   TC_ASSIGN_OR_RETURN(const std::vector<ChatMessage> messages, ParseMessages(*value));
   bool add_generation_prompt = true;
   TC_RETURN_IF_ERROR(fields.Read("add_generation_prompt", add_generation_prompt));
-  const absl::StatusOr<ChatPrompt> prompt = context.chat_template.Render(messages, add_generation_prompt);
-  if (absl::IsInvalidArgument(prompt.status())) return FieldError("messages", MessageOf(prompt.status()));
-  if (!prompt.ok()) return prompt.status();
-  auto tokens = EncodeChat(*prompt, context.tokenizer);
-  if (!tokens.ok()) return FieldError("messages", MessageOf(tokens.status()));
-  return tokens;
+  return EncodeConversation("messages", messages, add_generation_prompt, context.chat_template,
+                            context.tokenizer);
 }
 
 absl::StatusOr<std::vector<TokenId>> ParseTokenIds(const std::string& field, const Json& ids) {
@@ -283,15 +278,9 @@ absl::StatusOr<OpenAiRequest> ParseOpenAiRequest(OpenAiEndpoint endpoint, const 
     choice.prompt = std::move(prompt);
     TC_RETURN_IF_ERROR(Validate(choice, context, chat ? "messages" : "prompt", max_tokens,
                                 chat ? "top_logprobs" : "logprobs"));
-    const std::optional<uint64_t> seed = choice.sampling.seed;
-    for (int64_t i = 0; i < request.n; ++i) {
-      request.choices.push_back(choice);
-      if (seed) request.choices.back().sampling.seed = *seed + static_cast<uint64_t>(i);
-    }
+    AppendChoices(choice, request.n, request.choices);
   }
-  if (request.choices.size() > 1) {
-    for (size_t i = 0; i < request.choices.size(); ++i) request.choices[i].id = fmt::format("{}-{}", id, i);
-  }
+  NumberChoices(request.choices);
   return request;
 }
 

@@ -20,9 +20,6 @@ namespace thermocline {
 
 enum class OpenAiEndpoint { kCompletions, kChat };
 
-// Choices of one call, over all of its prompts.
-inline constexpr int64_t kMostChoices = 128;
-
 struct OpenAiRequest {
   OpenAiEndpoint endpoint = OpenAiEndpoint::kCompletions;
   int64_t n = 1;  // choices of each prompt

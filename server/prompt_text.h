@@ -1,4 +1,4 @@
-// Text to a prompt's tokens and tokens to text, the same for every protocol.
+// Text and conversations to a prompt's tokens, and tokens to text, the same for every protocol.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/status.h"
+#include "model/chat_template.h"
 #include "model/tokenizer.h"
 
 namespace thermocline {
@@ -16,6 +17,19 @@ namespace thermocline {
 // comes first where the tokenizer's model asks for one.
 absl::StatusOr<std::vector<TokenId>> EncodePrompt(std::string_view field, std::string_view text,
                                                   bool parse_special, const Tokenizer& tokenizer);
+
+// FieldErrors of `field` for a conversation of no messages or of more than 4096.
+absl::Status CheckMessageCount(std::string_view field, size_t n_messages);
+
+// The role as chat templates call it; a FieldError of `field` for one that is not known.
+absl::StatusOr<std::string> ToRole(std::string_view field, std::string_view role);
+
+// FieldErrors of `field` where the template refuses the messages.
+absl::StatusOr<std::vector<TokenId>> EncodeConversation(std::string_view field,
+                                                        std::span<const ChatMessage> messages,
+                                                        bool add_generation_prompt,
+                                                        const ChatTemplate& chat_template,
+                                                        const Tokenizer& tokenizer);
 
 // The tokens' text, always valid UTF-8: other bytes come as U+FFFD, control tokens give nothing. FieldError
 // of `field` for an id out of range.

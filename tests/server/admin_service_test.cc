@@ -6,6 +6,7 @@
 #include <google/protobuf/text_format.h>
 
 #include <future>
+#include <optional>
 
 #include "tests/server/server_fixture.h"
 
@@ -33,7 +34,9 @@ TEST(GetStats, OfAnIdleServerIsZero) {
     mode: "predicted"
     sparsity {}
     audit { recall: 1 top1_agreement: 1 }
-    execution {})pb");
+    execution {}
+    kv_cache { tokens_per_page: 16 pages: 1024 }
+    steps {})pb");
   EXPECT_EQ(StatsOf(server).DebugString(), expected.DebugString());
 }
 
@@ -65,7 +68,10 @@ TEST(GetStats, AddsUpWhatRequestsDid) {
       hand_overs: 12
       overlap_ratio: 0.75
       busy_seconds: [ 12, 6 ]
-    })pb");
+    }
+    prompt_tokens: 8
+    kv_cache { tokens_per_page: 16 pages: 1024 prefix_queried_tokens: 8 }
+    steps { prefill: 2 decode: 4 last_requests: 1 last_tokens: 1 })pb");
   v1::Stats stats = StatsOf(server);
   EXPECT_DOUBLE_EQ(stats.execution().mean_hand_over_micros(), 2);
   stats.mutable_execution()->clear_mean_hand_over_micros();  // of seconds that no binary number is equal to
@@ -116,6 +122,75 @@ TEST(GetStats, AnswersWhileTheServerDrains) {
   EXPECT_EQ(StatsOf(server).requests_running(), 1);
   server.runner.Release();
   EXPECT_TRUE(drained.get());
+}
+
+// The figures of one watch, read one by one.
+class StatsWatch {
+ public:
+  StatsWatch(TestServer& server, const std::string& request)
+      : reader_(server.admin->WatchStats(&context_, Parse<v1::WatchStatsRequest>(request))) {}
+  std::optional<v1::Stats> Next() {
+    v1::WatchStatsResponse response;
+    if (!reader_->Read(&response)) return std::nullopt;
+    return response.stats();
+  }
+  void Cancel() { context_.TryCancel(); }
+  grpc::Status Finish() { return reader_->Finish(); }
+  std::string Field() const { return TrailingMetadata(context_, "thermocline-field"); }
+
+ private:
+  grpc::ClientContext context_;
+  std::unique_ptr<grpc::ClientReader<v1::WatchStatsResponse>> reader_;
+};
+
+TEST(WatchStats, SendsFiguresUntilTheServerDrains) {
+  TestServer server;
+  StatsWatch watch(server, "interval { nanos: 100000000 }");
+  StatsWatch slow(server, "interval { seconds: 60 }");
+  ASSERT_EQ(watch.Next()->requests_finished(), 0U);
+  ASSERT_TRUE(slow.Next());
+  ASSERT_TRUE(Complete(server, TextRequest("abc", 2)).status.ok());
+  for (auto stats = watch.Next(); stats && stats->requests_finished() == 0;) stats = watch.Next();
+  server.server->RefuseNewCalls();
+  // At once, though its minute is not over.
+  EXPECT_EQ(slow.Next()->requests_finished(), 1U);
+  EXPECT_FALSE(slow.Next());
+  EXPECT_TRUE(slow.Finish().ok());
+  while (watch.Next()) {
+  }
+  EXPECT_TRUE(watch.Finish().ok());
+  // A later one says how things are, and ends.
+  StatsWatch late(server, "");
+  EXPECT_EQ(late.Next()->requests_finished(), 1U);
+  while (late.Next()) {
+  }
+  EXPECT_TRUE(late.Finish().ok());
+}
+
+TEST(WatchStats, ClientThatLeavesEndsItsWatchAlone) {
+  TestServer server;
+  {
+    StatsWatch leaves(server, "interval { seconds: 60 }");
+    ASSERT_TRUE(leaves.Next());
+    leaves.Cancel();
+    EXPECT_EQ(leaves.Finish().error_code(), grpc::CANCELLED);
+  }
+  // Its line in the log comes when the server is done with it.
+  EXPECT_TRUE(Eventually([&] { return !server.Log().empty(); }));
+  StatsWatch stays(server, "");
+  EXPECT_TRUE(stays.Next());
+}
+
+TEST(WatchStats, IntervalOutOfRangeIsRefused) {
+  TestServer server;
+  for (const char* interval :
+       {"nanos: 99999999", "seconds: 61", "seconds: 60 nanos: 1000000", "seconds: -1", "nanos: -1",
+        "seconds: 9223372036854775807 nanos: 999999999", "nanos: 1000000000", ""}) {
+    StatsWatch watch(server, std::string("interval {") + interval + "}");
+    EXPECT_FALSE(watch.Next());
+    EXPECT_EQ(watch.Finish().error_code(), grpc::INVALID_ARGUMENT) << interval;
+    EXPECT_EQ(watch.Field(), "interval");
+  }
 }
 
 TEST(GetPlacement, TellsDevicesAndHotNeurons) {

@@ -29,6 +29,26 @@ const PuppetTokenizer& Tokenizer() {
   return tokenizer;
 }
 
+const ChatTemplate& Template() {
+  static const ChatTemplate none = ChatTemplate::CreateNamed("none", ChatTokensOf(Tokenizer())).value();
+  return none;
+}
+
+template <typename Message>
+absl::StatusOr<std::vector<CompletionRequest>> Choices(const Message& message) {
+  return ToCompletionRequests(
+      message, {.tokenizer = Tokenizer(), .chat_template = Template(), .model = "puppet.gguf"});
+}
+
+// Of a request for one choice.
+template <typename Message>
+absl::StatusOr<CompletionRequest> ToCompletionRequest(const Message& message) {
+  absl::StatusOr<std::vector<CompletionRequest>> choices = Choices(message);
+  if (!choices.ok()) return choices.status();
+  EXPECT_EQ(choices->size(), 1U);
+  return choices->front();
+}
+
 // Both request messages, which must convert alike.
 template <typename Message>
 class ToCompletionRequestTest : public ::testing::Test {};
@@ -37,32 +57,31 @@ TYPED_TEST_SUITE(ToCompletionRequestTest, RequestMessages);
 
 TYPED_TEST(ToCompletionRequestTest, CarriesEveryField) {
   const auto request = ToCompletionRequest(Parse<TypeParam>(R"pb(
-                                             request_id: "r1"
-                                             token_ids { ids: [ 5, 7 ] }
-                                             sampling {
-                                               temperature: 0.5
-                                               top_k: 3
-                                               top_p: 0.25
-                                               min_p: 0.125
-                                               repetition_penalty: 1.5
-                                               presence_penalty: -1
-                                               frequency_penalty: 2
-                                               logit_bias { token_id: 9 bias: -4 }
-                                               logit_bias { token_id: 8 bias: 2.5 }
-                                               seed: 18446744073709551615
-                                             }
-                                             stopping {
-                                               max_tokens: 11
-                                               min_tokens: 2
-                                               stop: "x"
-                                               stop: "yz"
-                                               include_stop: true
-                                               ignore_eos: true
-                                               time_limit { seconds: 2 nanos: 500000001 }
-                                             }
-                                             output { echo: true logprobs: true top_logprobs: 4 }
-                                             quality: QUALITY_FAST)pb"),
-                                           Tokenizer());
+    request_id: "r1"
+    token_ids { ids: [ 5, 7 ] }
+    sampling {
+      temperature: 0.5
+      top_k: 3
+      top_p: 0.25
+      min_p: 0.125
+      repetition_penalty: 1.5
+      presence_penalty: -1
+      frequency_penalty: 2
+      logit_bias { token_id: 9 bias: -4 }
+      logit_bias { token_id: 8 bias: 2.5 }
+      seed: 18446744073709551615
+    }
+    stopping {
+      max_tokens: 11
+      min_tokens: 2
+      stop: "x"
+      stop: "yz"
+      include_stop: true
+      ignore_eos: true
+      time_limit { seconds: 2 nanos: 500000001 }
+    }
+    output { echo: true logprobs: true top_logprobs: 4 }
+    quality: QUALITY_FAST)pb"));
   ASSERT_TRUE(request.ok()) << request.status();
   EXPECT_EQ(request->id, "r1");
   EXPECT_THAT(request->prompt, ElementsAre(5, 7));
@@ -88,7 +107,7 @@ TYPED_TEST(ToCompletionRequestTest, CarriesEveryField) {
 }
 
 TYPED_TEST(ToCompletionRequestTest, AbsentFieldsKeepTheDefaults) {
-  const auto request = ToCompletionRequest(Parse<TypeParam>("text: 'a'"), Tokenizer());
+  const auto request = ToCompletionRequest(Parse<TypeParam>("text: 'a'"));
   ASSERT_TRUE(request.ok()) << request.status();
   const CompletionRequest defaults;
   EXPECT_EQ(request->sampling.temperature, defaults.sampling.temperature);
@@ -107,10 +126,8 @@ TYPED_TEST(ToCompletionRequestTest, AbsentFieldsKeepTheDefaults) {
 }
 
 TYPED_TEST(ToCompletionRequestTest, ZerosThatWereSentAreKept) {
-  const auto request = ToCompletionRequest(
-      Parse<TypeParam>(
-          "text: 'a' sampling { top_p: 0 repetition_penalty: 0 seed: 0 } stopping { max_tokens: 0 }"),
-      Tokenizer());
+  const auto request = ToCompletionRequest(Parse<TypeParam>(
+      "text: 'a' sampling { top_p: 0 repetition_penalty: 0 seed: 0 } stopping { max_tokens: 0 }"));
   ASSERT_TRUE(request.ok()) << request.status();
   EXPECT_EQ(request->sampling.top_p, 0);
   EXPECT_EQ(request->sampling.repetition_penalty, 0);
@@ -119,11 +136,11 @@ TYPED_TEST(ToCompletionRequestTest, ZerosThatWereSentAreKept) {
 }
 
 TYPED_TEST(ToCompletionRequestTest, TextIsTokenisedWithTheBeginningInFront) {
-  const auto plain = ToCompletionRequest(Parse<TypeParam>("text: '<s>'"), Tokenizer());
+  const auto plain = ToCompletionRequest(Parse<TypeParam>("text: '<s>'"));
   ASSERT_TRUE(plain.ok()) << plain.status();
   EXPECT_THAT(plain->prompt, ElementsAre(PuppetTokenizer::kBos, PuppetTokenizer::IdOf('<'),
                                          PuppetTokenizer::IdOf('s'), PuppetTokenizer::IdOf('>')));
-  const auto special = ToCompletionRequest(Parse<TypeParam>("text: '<s>' parse_special: true"), Tokenizer());
+  const auto special = ToCompletionRequest(Parse<TypeParam>("text: '<s>' parse_special: true"));
   ASSERT_TRUE(special.ok()) << special.status();
   EXPECT_THAT(special->prompt, ElementsAre(PuppetTokenizer::kBos, PuppetTokenizer::kBos));
 }
@@ -137,6 +154,13 @@ TYPED_TEST(ToCompletionRequestTest, RefusalsNameTheField) {
       {"token_ids { ids: 5 } parse_special: true", "parse_special"},
       {"text: 'a' quality: QUALITY_UNSPECIFIED", "quality"},
       {"text: 'a' quality: 4", "quality"},
+      {"messages {}", "messages"},
+      {"messages { messages { role: 'robot' content: 'x' } }", "messages[0].role"},
+      {"messages { messages { role: 'user' content: 'x' } messages {} }", "messages[1].role"},
+      {"messages { messages { role: 'user' content: 'x' } } parse_special: false", "parse_special"},
+      {"text: 'a' n: 0", "n"},
+      {"text: 'a' n: -1", "n"},
+      {"text: 'a' n: 129", "n"},
       {"text: 'a' stopping { time_limit { seconds: -1 } }", "time_limit"},
       {"text: 'a' stopping { time_limit { nanos: -1 } }", "time_limit"},
       {"text: 'a' stopping { time_limit { nanos: 1000000000 } }", "time_limit"},
@@ -144,15 +168,42 @@ TYPED_TEST(ToCompletionRequestTest, RefusalsNameTheField) {
       {"text: 'a' stopping { time_limit { seconds: 9223372036854775807 nanos: 999999999 } }", "time_limit"},
   };
   for (const auto& [message, field] : cases) {
-    const auto request = ToCompletionRequest(Parse<TypeParam>(message), Tokenizer());
+    const auto request = ToCompletionRequest(Parse<TypeParam>(message));
     EXPECT_TRUE(absl::IsInvalidArgument(request.status())) << message;
     EXPECT_EQ(FieldOf(request.status()), field) << message << ": " << request.status();
   }
 }
 
+TYPED_TEST(ToCompletionRequestTest, ChatIsWrittenDownByTheTemplate) {
+  const auto request = ToCompletionRequest(Parse<TypeParam>(
+      "messages { messages { role: 'developer' content: 'a' } messages { role: 'user' content: '<s>' } }"));
+  ASSERT_TRUE(request.ok()) << request.status();
+  const auto same =
+      EncodeChat(Template().Render(std::vector<ChatMessage>{{"system", "a"}, {"user", "<s>"}}, true).value(),
+                 Tokenizer());
+  EXPECT_EQ(request->prompt, *same);
+  EXPECT_THAT(request->prompt, ::testing::Contains(PuppetTokenizer::kBos).Times(1));  // users cannot write it
+}
+
+TYPED_TEST(ToCompletionRequestTest, EveryChoiceHasASeedOfItsOwn) {
+  const auto choices = Choices(Parse<TypeParam>("text: 'a' n: 3 sampling { seed: 18446744073709551615 }"));
+  ASSERT_TRUE(choices.ok()) << choices.status();
+  ASSERT_EQ(choices->size(), 3U);
+  EXPECT_EQ((*choices)[0].sampling.seed, std::numeric_limits<uint64_t>::max());
+  EXPECT_EQ((*choices)[1].sampling.seed, 0U);
+  EXPECT_EQ((*choices)[2].sampling.seed, 1U);
+}
+
+TYPED_TEST(ToCompletionRequestTest, AnotherModelIsNotFound) {
+  EXPECT_TRUE(Choices(Parse<TypeParam>("text: 'a' model: 'puppet.gguf'")).ok());
+  const auto other = Choices(Parse<TypeParam>("text: 'a' model: 'gpt-9'"));
+  EXPECT_TRUE(absl::IsNotFound(other.status())) << other.status();
+  EXPECT_EQ(FieldOf(other.status()), "model");
+}
+
 TYPED_TEST(ToCompletionRequestTest, LongestTimeLimitFits) {
-  const auto request = ToCompletionRequest(
-      Parse<TypeParam>("text: 'a' stopping { time_limit { seconds: 2592000 } }"), Tokenizer());
+  const auto request =
+      ToCompletionRequest(Parse<TypeParam>("text: 'a' stopping { time_limit { seconds: 2592000 } }"));
   ASSERT_TRUE(request.ok()) << request.status();
   EXPECT_EQ(request->stopping.time_limit, std::chrono::hours(30 * 24));
 }
@@ -161,6 +212,7 @@ TEST(ToMessage, SummaryCarriesEveryField) {
   const CompletionSummary summary = {.finish_reason = FinishReason::kStopString,
                                      .matched_stop = "xy",
                                      .prompt_tokens = 4,
+                                     .cached_tokens = 3,
                                      .completion_tokens = 11,
                                      .seed = 99,
                                      .quality = Quality::kBalanced,
@@ -179,7 +231,7 @@ TEST(ToMessage, SummaryCarriesEveryField) {
   const auto expected = Parse<v1::CompletionSummary>(R"pb(
     finish_reason: FINISH_REASON_STOP_STRING
     matched_stop: "xy"
-    usage { prompt_tokens: 4 completion_tokens: 11 }
+    usage { prompt_tokens: 4 completion_tokens: 11 cached_tokens: 3 }
     seed: 99
     timings {
       queue_ms: 1
@@ -198,8 +250,9 @@ TEST(ToMessage, SummaryCarriesEveryField) {
       active: 700
       active_on_accelerators: 400
       bytes_per_token: 1234.5
-    })pb");
-  EXPECT_EQ(ToMessage(summary).DebugString(), expected.DebugString());
+    }
+    index: 7)pb");
+  EXPECT_EQ(ToMessage(summary, 7).DebugString(), expected.DebugString());
 }
 
 TEST(ToMessage, ACompletionWithoutDecodeStepsHasNoSparsity) {

@@ -175,6 +175,10 @@ TEST_P(CompletionCallTest, BadRequestsAreRefusedByField) {
        }),
        "stop"},
       {with([](auto& r) { r.mutable_stopping()->mutable_time_limit()->set_seconds(-1); }), "time_limit"},
+      {with([](auto& r) { r.mutable_messages(); }), "messages"},
+      {with([](auto& r) { r.mutable_messages()->add_messages()->set_role("robot"); }), "messages[0].role"},
+      {with([](auto& r) { r.set_n(0); }), "n"},
+      {with([](auto& r) { r.set_n(129); }), "n"},
       {with([](auto& r) { r.mutable_output()->set_top_logprobs(21); }), "top_logprobs"},
       {with([](auto& r) { r.mutable_output()->set_top_logprobs(-1); }), "top_logprobs"},
   };
@@ -183,6 +187,7 @@ TEST_P(CompletionCallTest, BadRequestsAreRefusedByField) {
     EXPECT_EQ(outcome.status.error_code(), grpc::INVALID_ARGUMENT) << field;
     EXPECT_EQ(outcome.field, field) << outcome.status.error_message();
     EXPECT_THAT(outcome.status.error_message(), StartsWith(field));
+    EXPECT_THAT(outcome.status.error_details(), HasSubstr("google.rpc.BadRequest"));
     EXPECT_THAT(outcome.text, IsEmpty());
   }
   EXPECT_EQ(server.runner.forward_calls(), 0);
@@ -388,7 +393,7 @@ TEST(CompletionServer, BusyPortIsAnErrorThatNamesIt) {
   TestServer first;
   CompletionServerOptions options;
   options.listen = first.server->address();
-  const auto second = CompletionServer::Start(first.scheduler, first.tokenizer, PuppetModel(), options);
+  const auto second = CompletionServer::Start(first.Parts(), options);
   EXPECT_EQ(second.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(second.status().ToString(), HasSubstr(first.server->address()));
   ExpectServes(first);

@@ -9,6 +9,7 @@
 
 #include <chrono>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <utility>
@@ -31,6 +32,8 @@ struct ServerSetup {
   std::chrono::milliseconds shutdown_timeout{60'000};
   bool predicts = false;
   int64_t audit_every = 0;
+  const Credentials* credentials = nullptr;
+  TlsFiles tls;
 };
 
 // A server with one client.
@@ -38,11 +41,24 @@ struct TestServer {
   explicit TestServer(const ServerSetup& setup = {})
       : runner(setup.context_length, /*max_step_tokens=*/16, setup.predicts),
         scheduler(runner, tokenizer,
-                  {.max_queued_requests = setup.max_queued_requests, .audit_every = setup.audit_every}) {
+                  {.max_queued_requests = setup.max_queued_requests,
+                   .audit_every = setup.audit_every,
+                   .on_runner_lost =
+                       [this](const absl::Status&) {
+                         // As `serve` does, though on another thread.
+                         server->RefuseNewCalls();
+                       }}),
+        chat_template(ChatTemplate::CreateNamed("none", ChatTokensOf(tokenizer)).value()),
+        metrics(model.name, {.tokens_per_page = 16, .pages = 64}),
+        log({}, [this](std::string_view line) {
+          const std::lock_guard lock(log_mutex);
+          log_lines.emplace_back(line);
+        }) {
     CompletionServerOptions options;
     options.listen = "127.0.0.1:0";
     options.shutdown_timeout = setup.shutdown_timeout;
-    auto started = CompletionServer::Start(scheduler, tokenizer, PuppetModel(), options);
+    options.tls = setup.tls;
+    auto started = CompletionServer::Start(Parts(setup.credentials), options);
     if (!started.ok()) throw std::runtime_error(started.status().ToString());
     server = *std::move(started);
     // A window that does not grow, so that a client that does not read soon holds up its stream.
@@ -54,6 +70,20 @@ struct TestServer {
   }
   ~TestServer() { runner.Release(); }
 
+  CompletionServerParts Parts(const Credentials* credentials = nullptr) {
+    return {.scheduler = scheduler,
+            .tokenizer = tokenizer,
+            .chat_template = chat_template,
+            .model = model,
+            .metrics = metrics,
+            .log = log,
+            .credentials = credentials};
+  }
+  std::vector<std::string> Log() {
+    const std::lock_guard lock(log_mutex);
+    return log_lines;
+  }
+
   bool WaitUntilIdle() {
     return Eventually([this] { return server->stats().active_calls == 0; });
   }
@@ -61,6 +91,12 @@ struct TestServer {
   PuppetTokenizer tokenizer;
   PuppetRunner runner;
   Scheduler scheduler;
+  ChatTemplate chat_template;
+  const ServedModel model = PuppetModel();
+  ServerMetrics metrics;
+  std::mutex log_mutex;
+  std::vector<std::string> log_lines;
+  RequestLog log;
   std::unique_ptr<CompletionServer> server;
   std::shared_ptr<grpc::Channel> channel;
   std::unique_ptr<v1::CompletionService::Stub> stub;
@@ -74,8 +110,9 @@ struct Outcome {
   std::vector<TokenId> token_ids;
   std::vector<v1::TokenLogprob> logprobs;
   std::vector<v1::CompletionSummary> summaries;
-  std::vector<v1::CompletionDelta> deltas;  // of a stream
-  std::string field;                        // trailing metadata
+  std::vector<v1::CompletionDelta> deltas;          // of a stream
+  std::vector<v1::CompletionChoice> other_choices;  // of a whole answer
+  std::string field;                                // trailing metadata
   std::string pushback;
 };
 
@@ -109,6 +146,7 @@ inline Outcome CompleteWith(TestServer& server, const v1::CompleteRequest& reque
   outcome.token_ids.assign(response.token_ids().begin(), response.token_ids().end());
   outcome.logprobs.assign(response.logprobs().begin(), response.logprobs().end());
   if (response.has_summary()) outcome.summaries.push_back(response.summary());
+  outcome.other_choices.assign(response.other_choices().begin(), response.other_choices().end());
   outcome.field = TrailingMetadata(context, "thermocline-field");
   outcome.pushback = TrailingMetadata(context, "grpc-retry-pushback-ms");
   return outcome;
@@ -120,12 +158,14 @@ inline Outcome StreamWith(TestServer& server, const v1::CompleteRequest& request
   Outcome outcome;
   v1::StreamCompleteResponse response;
   while (reader->Read(&response)) {
-    EXPECT_TRUE(outcome.summaries.empty()) << "something came after the summary";
     if (response.has_summary()) {
       outcome.summaries.push_back(response.summary());
       continue;
     }
     const v1::CompletionDelta& delta = response.delta();
+    for (const v1::CompletionSummary& summary : outcome.summaries) {
+      EXPECT_NE(summary.index(), delta.index()) << "something came after the summary";
+    }
     outcome.text += delta.text();
     outcome.token_ids.insert(outcome.token_ids.end(), delta.token_ids().begin(), delta.token_ids().end());
     outcome.logprobs.insert(outcome.logprobs.end(), delta.logprobs().begin(), delta.logprobs().end());
