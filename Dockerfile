@@ -13,9 +13,10 @@ COPY . .
 RUN cmake --preset cpu -DTHERMOCLINE_TESTS=OFF -B build/image \
  && cmake --build build/image --target thermocline \
  && strip build/image/cli/thermocline
-# The packages that own the libraries which the program is linked against.
-RUN ldd build/image/cli/thermocline | awk '$2 == "=>" { print $3 }' | xargs -n 1 realpath | xargs -n 1 dpkg-query --search \
-  | cut -d : -f 1 | sort -u > build/image/packages
+# The packages that own the libraries which the program is linked against. By name, since dpkg knows some of them below /lib and some below
+# /usr/lib, which are the same folder.
+RUN ldd build/image/cli/thermocline | awk '$2 == "=>" { print $3 }' | xargs -n 1 realpath | xargs -n 1 basename | sed 's#^#*-linux-gnu*/#' \
+  | xargs dpkg-query --search | cut -d : -f 1 | sort -u > build/image/packages
 
 FROM debian:12
 COPY --from=build /source/build/image/packages /tmp/packages

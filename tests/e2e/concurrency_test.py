@@ -217,24 +217,32 @@ class Overload(unittest.TestCase):
         for answer in refused:
             self.assertEqual((answer.status, answer.error["code"]), (429, "rate_limit_exceeded"))
             self.assertGreaterEqual(int(answer.headers["retry-after"]), 1)
-        self.assertEqual(metrics.get("thermocline_requests_refused_total", status="RESOURCE_EXHAUSTED"), len(refused))
-        for answer in called:
-            if isinstance(answer, grpc.aio.AioRpcError):
-                self.assertEqual(answer.code(), grpc.StatusCode.RESOURCE_EXHAUSTED, answer.details())
-                self.assertGreater(int(answer.trailing_metadata()["grpc-retry-pushback-ms"]), 0)
-            else:
-                self.assertEqual(answer, 300)
+        errors = [answer for answer in called if isinstance(answer, grpc.aio.AioRpcError)]
+        for error in errors:
+            self.assertEqual(error.code(), grpc.StatusCode.RESOURCE_EXHAUSTED, error.details())
+            self.assertGreater(int(error.trailing_metadata()["grpc-retry-pushback-ms"]), 0)
+            self.assertIn(b"google.rpc.RetryInfo", error.trailing_metadata()["grpc-status-details-bin"])
+        self.assertEqual({answer for answer in called if answer not in errors} | {300}, {300})
+        self.assertEqual(metrics.get("thermocline_requests_refused_total", status="RESOURCE_EXHAUSTED"), len(refused) + len(errors))
 
 
 class Counters(unittest.TestCase):
     def test_they_equal_what_clients_counted(self):
         bad = [({"prompt": ""}, "/v1/completions"), ({"prompt": "x", "temperature": -1}, "/v1/completions"),
                ({"messages": []}, "/v1/chat/completions")]
+        calls = 20
+
+        async def grpc_client(stub, number):
+            message = pb.CompleteRequest(text=PROMPTS[0], stopping=pb.StoppingOptions(max_tokens=number + 1, ignore_eos=True))
+            return (await stub.Complete(message)).summary
 
         async def scenario(server):
             numbers = random.Random(3)
             requests = [http_request(numbers) for _ in range(60)]
-            answers = await in_parallel(16, [complete(server, ask(body), path) for path, body in requests])
+            async with grpc.aio.insecure_channel(server.grpc) as channel:
+                stub = pb_grpc.CompletionServiceStub(channel)
+                answers = await in_parallel(16, [complete(server, ask(body), path) for path, body in requests]
+                                            + [grpc_client(stub, number) for number in range(calls)])
             refused = [await complete(server, body, path) for body, path in bad]
             return requests, answers, refused, await server.idle()
 
@@ -243,11 +251,14 @@ class Counters(unittest.TestCase):
 
         with Server(PROGRAM, DEMO) as server:
             requests, answers, refused, metrics = run(scenario(server))
+        answers, summaries = answers[:-calls], answers[-calls:]
         self.assertEqual([answer.status for answer in refused], [400] * len(bad))
-        choices = sum(body.get("n", 1) for _, body in requests)  # each is a request to the scheduler
-        completion_tokens = sum(answer.usage["completion_tokens"] for answer in answers)
-        reasons = [reason for answer in answers for reason in answer.finish_reasons.values()]
-        self.assertEqual(metrics.get("vllm:prompt_tokens_total"), sum(answer.usage["prompt_tokens"] for answer in answers))
+        choices = sum(body.get("n", 1) for _, body in requests) + calls  # each is a request to the scheduler
+        prompt_tokens, completion_tokens = (
+            sum(answer.usage[name] for answer in answers) + sum(getattr(summary.usage, name) for summary in summaries)
+            for name in ("prompt_tokens", "completion_tokens"))
+        reasons = [reason for answer in answers for reason in answer.finish_reasons.values()] + ["length"] * calls
+        self.assertEqual(metrics.get("vllm:prompt_tokens_total"), prompt_tokens)
         self.assertEqual(metrics.get("vllm:generation_tokens_total"), completion_tokens)
         for reason in ("stop", "length"):
             self.assertEqual(metrics.get("vllm:request_success_total", finished_reason=reason), reasons.count(reason), reason)
