@@ -39,10 +39,11 @@ grpc::ServerUnaryReactor* AdminService::GetStats(grpc::CallbackServerContext* co
 grpc::ServerWriteReactor<v1::WatchStatsResponse>* AdminService::WatchStats(
     grpc::CallbackServerContext* context, const v1::WatchStatsRequest* request) {
   GrpcCall call(*context, "/thermocline.v1.AdminService/WatchStats", parts_.log);
-  absl::StatusOr<std::chrono::milliseconds> interval =
-      call.CheckKey(parts_.credentials, CredentialScope::kAdmin);
-  if (interval.status().ok()) interval = WatchInterval(*request);
-  return watches_.Start(std::move(call), std::move(interval), [this] { return Stats(); });
+  const auto interval = [&]() -> absl::StatusOr<std::chrono::milliseconds> {
+    TC_RETURN_IF_ERROR(call.CheckKey(parts_.credentials, CredentialScope::kAdmin));
+    return WatchInterval(*request);
+  }();
+  return watches_.Start(std::move(call), interval, [this] { return Stats(); });
 }
 
 grpc::ServerUnaryReactor* AdminService::GetPlacement(grpc::CallbackServerContext* context,

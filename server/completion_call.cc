@@ -53,38 +53,14 @@ void CompletionCall::Submit(absl::StatusOr<std::vector<CompletionRequest>> choic
     const std::lock_guard lock(mutex_);
     self_ = shared_from_this();
   }
-  absl::StatusOr<std::vector<RequestHandle>> handles = choices.status();
-  if (choices.ok()) {
-    {
-      const std::lock_guard lock(mutex_);
-      unfinished_ = choices->size();
-      summaries_.resize(unfinished_);
-      RequestRecord& record = call_.record();
-      for (CompletionRequest& choice : *choices) choice.id = record.request_id;
-      if (parts_.log.options().log_prompts) {
-        // Tokens out of range are the scheduler's to refuse.
-        record.prompt = DecodeToText("prompt", choices->front().prompt, parts_.tokenizer).value_or("");
-      }
-    }
-    NumberChoices(*choices);
-    const auto deadline = DeadlineOf(context_);
-    std::vector<std::shared_ptr<CompletionObserver>> observers;
-    for (CompletionRequest& choice : *choices) {
-      choice.deadline = deadline;
-      const auto index = static_cast<int>(observers.size());
-      // The choices have one prompt.
-      const auto prompt_tokens = index == 0 ? static_cast<int64_t>(choice.prompt.size()) : 0;
-      observers.push_back(MeasureCompletion(parts_.metrics, prompt_tokens,
-                                            std::make_shared<Choice>(shared_from_this(), index)));
-    }
-    handles = SubmitAll(parts_.scheduler, *std::move(choices), observers);
-  }
+  const auto handles =
+      choices.ok() ? Hand(*std::move(choices)) : absl::StatusOr<std::vector<RequestHandle>>(choices.status());
   bool failed = false;
   {
     const std::lock_guard lock(mutex_);
     admitted_ = true;
     if (handles.ok()) {
-      handles_ = *std::move(handles);
+      handles_ = *handles;
       failed = !failure_.ok();  // too soon for the others to be known
     } else {
       failure_ = handles.status();
@@ -94,6 +70,32 @@ void CompletionCall::Submit(absl::StatusOr<std::vector<CompletionRequest>> choic
   if (!handles.ok()) parts_.metrics.ObserveRefusal(handles.status().code());
   if (failed) CancelAll();
   Advance();
+}
+
+absl::StatusOr<std::vector<RequestHandle>> CompletionCall::Hand(std::vector<CompletionRequest> choices) {
+  {
+    const std::lock_guard lock(mutex_);
+    unfinished_ = choices.size();
+    summaries_.resize(unfinished_);
+    RequestRecord& record = call_.record();
+    for (CompletionRequest& choice : choices) choice.id = record.request_id;
+    if (parts_.log.options().log_prompts) {
+      // Tokens out of range are the scheduler's to refuse.
+      record.prompt = DecodeToText("prompt", choices.front().prompt, parts_.tokenizer).value_or("");
+    }
+  }
+  NumberChoices(choices);
+  const auto deadline = DeadlineOf(context_);
+  std::vector<std::shared_ptr<CompletionObserver>> observers;
+  for (CompletionRequest& choice : choices) {
+    choice.deadline = deadline;
+    const auto index = static_cast<int>(observers.size());
+    // The choices have one prompt.
+    const auto prompt_tokens = index == 0 ? static_cast<int64_t>(choice.prompt.size()) : 0;
+    observers.push_back(MeasureCompletion(parts_.metrics, prompt_tokens,
+                                          std::make_shared<Choice>(shared_from_this(), index)));
+  }
+  return SubmitAll(parts_.scheduler, std::move(choices), observers);
 }
 
 void CompletionCall::OnDelta(int index, CompletionDelta delta) {

@@ -63,6 +63,8 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
 
  private:
   class Choice;
+  // To the scheduler.
+  absl::StatusOr<std::vector<RequestHandle>> Hand(std::vector<CompletionRequest> choices);
   void OnDelta(int index, CompletionDelta delta);
   void OnFinish(int index, absl::StatusOr<CompletionSummary> result);
 

@@ -340,7 +340,7 @@ class Configured(unittest.TestCase):
 def main():
     global pb, pb_grpc
     with tempfile.TemporaryDirectory() as folder:
-        pb, pb_grpc = grpc_stubs.generate(SOURCE, folder)
+        pb, pb_grpc, *_ = grpc_stubs.generate(SOURCE, folder)
         unittest.main(argv=sys.argv[:1], verbosity=2)
 
 

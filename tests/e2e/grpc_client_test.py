@@ -6,16 +6,19 @@ SPDX-License-Identifier: Apache-2.0
 """
 import importlib
 import json
+import queue
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import unittest
 from pathlib import Path
 
 import grpc
+
+import grpc_stubs
 
 PROGRAM, SOURCE = sys.argv[1], Path(sys.argv[2])
 DEMO = SOURCE / "models" / "demo"
@@ -25,26 +28,40 @@ CONTEXT_TOKENS = json.loads((DEMO / "config.json").read_text())["max_position_em
 SERVING, NOT_SERVING = 1, 2
 
 # Filled by main() once the stubs are generated.
-pb, pb_grpc, admin, admin_grpc = None, None, None, None
+pb, pb_grpc, admin, admin_grpc, rpc = None, None, None, None, None
+
+# What clients know of google.rpc, whose protos Debian does not package.
+RPC_PROTO = """
+syntax = "proto3";
+package google.rpc;
+import "google/protobuf/any.proto";
+import "google/protobuf/duration.proto";
+message Status { int32 code = 1; string message = 2; repeated google.protobuf.Any details = 3; }
+message BadRequest {
+  message FieldViolation { string field = 1; string description = 2; }
+  repeated FieldViolation field_violations = 1;
+}
+message RetryInfo { google.protobuf.Duration retry_delay = 1; }
+"""
 
 
 def generate_stubs(folder):
-    subprocess.run(["protoc", f"--proto_path={SOURCE / 'proto'}", f"--python_out={folder}", f"--grpc_python_out={folder}",
-                    f"--plugin=protoc-gen-grpc_python={shutil.which('grpc_python_plugin')}",
-                    *(f"thermocline/v1/{name}.proto" for name in ["admin", "completion", "plan"])], check=True)
-    sys.path.insert(0, folder)
-    return [importlib.import_module(f"thermocline.v1.{name}") for name in
-            ["completion_pb2", "completion_pb2_grpc", "admin_pb2", "admin_pb2_grpc"]]
+    (Path(folder) / "rpc_for_test.proto").write_text(RPC_PROTO)
+    subprocess.run(["protoc", f"--proto_path={folder}", f"--python_out={folder}", "rpc_for_test.proto"], check=True)
+    return grpc_stubs.generate(SOURCE, folder) + [importlib.import_module("rpc_for_test_pb2")]
 
 
 class Server:
     """thermocline serve models/demo on a free port, with one channel to it."""
 
-    def __init__(self, *flags):
-        self.process = subprocess.Popen([PROGRAM, "serve", str(DEMO), "--listen", "127.0.0.1:0", *flags],
+    def __init__(self, *flags, credentials=None, metadata=()):
+        self.process = subprocess.Popen([PROGRAM, "serve", str(DEMO), "--listen", "127.0.0.1:0", *map(str, flags)],
                                         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self.lines = queue.SimpleQueue()  # its log must not fill the pipe; None at its end
+        self.reader = threading.Thread(target=self.read_lines)
+        self.reader.start()
         self.address = self.wait_for_line(r"listening on (\S+)").group(1)
-        self.channel, self.stub = self.connect()
+        self.channel, self.stub = self.connect(credentials, metadata)
         self.admin = admin_grpc.AdminServiceStub(self.channel)
 
     def __enter__(self):
@@ -55,17 +72,30 @@ class Server:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
+        self.reader.join()
         self.process.stderr.close()
 
-    def connect(self):
+    def read_lines(self):
+        for line in self.process.stderr:
+            self.lines.put(line)
+        self.lines.put(None)
+
+    def open_channel(self, credentials=None):
         # A subchannel of its own: channels to one address otherwise share their connection.
-        channel = grpc.insecure_channel(self.address, options=[("grpc.use_local_subchannel_pool", 1)])
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        if credentials:
+            return grpc.secure_channel(self.address, credentials, options=options)
+        return grpc.insecure_channel(self.address, options=options)
+
+    def connect(self, credentials=None, metadata=()):
+        channel = self.open_channel(credentials)
         stub = pb_grpc.CompletionServiceStub(channel)
-        stub.GetModel(pb.GetModelRequest(), timeout=60)  # calls made before the connection stands go out in any order
+        # Calls made before the connection stands go out in any order.
+        stub.GetModel(pb.GetModelRequest(), timeout=60, metadata=metadata)
         return channel, stub
 
     def wait_for_line(self, pattern):
-        for line in self.process.stderr:
+        while (line := self.lines.get(timeout=120)) is not None:
             found = re.search(pattern, line)
             if found:
                 return found
@@ -99,18 +129,30 @@ def run(*arguments):
     return subprocess.run([PROGRAM, *map(str, arguments)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
 
 
-class Completions(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.server = cls.enterClassContext(Server())
-        cls.stub = cls.server.stub
+def detail(metadata, kind):
+    """The error's detail of that google.rpc type."""
+    status = rpc.Status.FromString(metadata["grpc-status-details-bin"])
+    message = kind()
+    for any_detail in status.details:
+        if any_detail.Unpack(message):
+            return message
+    raise AssertionError(f"no {kind.DESCRIPTOR.name} in {status}")
 
+
+class RefusalsTestCase(unittest.TestCase):
     def refused(self, code, call):
         with self.assertRaises(grpc.RpcError) as caught:
             call()
         error = caught.exception
         self.assertEqual(error.code(), code, error.details())
         return error.details(), dict(error.trailing_metadata() or ())
+
+
+class Completions(RefusalsTestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = cls.enterClassContext(Server())
+        cls.stub = cls.server.stub
 
     def test_greedy_tokens_match_the_goldens(self):
         for case in GOLDEN["cases"]:
@@ -187,19 +229,135 @@ class Completions(unittest.TestCase):
         self.assertEqual((model.mode, list(model.qualities)), ("exact", [pb.QUALITY_EXACT]))  # ReLU without predictors
 
     def test_bad_requests_name_their_field(self):
+        nan, infinity = float("nan"), float("inf")
+
+        def sampling(**fields):
+            return request(sampling=pb.SamplingOptions(**fields))
+
+        def stopping(**fields):
+            return pb.CompleteRequest(text="x", stopping=pb.StoppingOptions(**fields))
+
+        def time_limit(**fields):
+            message = stopping()
+            message.stopping.time_limit.SetInParent()
+            for name, value in fields.items():
+                setattr(message.stopping.time_limit, name, value)
+            return message
+
+        def token_ids(*ids):
+            return pb.CompleteRequest(token_ids=pb.TokenIds(ids=ids))
+
+        def chat(*messages, **fields):
+            said = [pb.ChatMessage(role=role, content=content) for role, content in messages]
+            return pb.CompleteRequest(messages=pb.ChatMessages(messages=said), **fields)
+
+        biases = [pb.LogitBias(token_id=1, bias=1)] * 1025
         cases = [(pb.CompleteRequest(), "prompt"),
                  (request(""), "prompt"),
                  (request("word " * CONTEXT_TOKENS), "prompt"),
-                 (pb.CompleteRequest(token_ids=pb.TokenIds(ids=[1 << 30])), "prompt"),
+                 (token_ids(), "prompt"),
+                 (token_ids(1 << 30), "prompt"),
+                 (token_ids(-1), "prompt"),
+                 (token_ids(*[5] * CONTEXT_TOKENS), "prompt"),
+                 (pb.CompleteRequest(token_ids=pb.TokenIds(ids=[5]), parse_special=False), "parse_special"),
+                 (chat(), "messages"),
+                 (chat(("robot", "x")), "messages[0].role"),
+                 (chat(("user", "x"), ("", "y")), "messages[1].role"),
+                 (chat(*[("user", "x")] * 4097), "messages"),
+                 (chat(("user", "x"), parse_special=True), "parse_special"),
+                 (request(n=0), "n"),
+                 (request(n=-3), "n"),
+                 (request(n=129), "n"),
+                 (request(max_tokens=0), "max_tokens"),
                  (request(max_tokens=-5), "max_tokens"),
+                 (stopping(min_tokens=-1), "min_tokens"),
+                 (stopping(max_tokens=3, min_tokens=-(1 << 62)), "min_tokens"),
                  (request(stop=["x"] * 65), "stop"),
-                 (request(sampling=pb.SamplingOptions(temperature=float("nan"))), "temperature"),
+                 (request(stop=[""]), "stop"),
+                 (request(stop=["x" * 1025]), "stop"),
+                 (time_limit(seconds=-1), "time_limit"),
+                 (time_limit(nanos=-1), "time_limit"),
+                 (time_limit(nanos=1000000000), "time_limit"),
+                 (time_limit(seconds=2592001), "time_limit"),
+                 (time_limit(), "time_limit"),
+                 (sampling(temperature=nan), "temperature"),
+                 (sampling(temperature=-0.1), "temperature"),
+                 (sampling(temperature=infinity), "temperature"),
+                 (sampling(top_k=-1), "top_k"),
+                 (sampling(top_p=0), "top_p"),
+                 (sampling(top_p=1.5), "top_p"),
+                 (sampling(min_p=-0.5), "min_p"),
+                 (sampling(min_p=nan), "min_p"),
+                 (sampling(repetition_penalty=0), "repetition_penalty"),
+                 (sampling(repetition_penalty=11), "repetition_penalty"),
+                 (sampling(presence_penalty=2.5), "presence_penalty"),
+                 (sampling(frequency_penalty=-2.5), "frequency_penalty"),
+                 (sampling(logit_bias=[pb.LogitBias(token_id=1 << 30, bias=1)]), "logit_bias"),
+                 (sampling(logit_bias=[pb.LogitBias(token_id=1, bias=101)]), "logit_bias"),
+                 (sampling(logit_bias=biases), "logit_bias"),
                  (request(output=pb.OutputOptions(top_logprobs=21)), "top_logprobs"),
+                 (request(output=pb.OutputOptions(top_logprobs=-1)), "top_logprobs"),
+                 (request(quality=pb.QUALITY_UNSPECIFIED), "quality"),
                  (request(quality=pb.QUALITY_FAST), "quality")]
+        self.assertGreaterEqual(len(cases), 40)
         for message, field in cases:
-            details, metadata = self.refused(grpc.StatusCode.INVALID_ARGUMENT, lambda m=message: self.stub.Complete(m))
-            self.assertEqual(metadata.get("thermocline-field"), field, details)
+            streamed = pb.StreamCompleteRequest.FromString(message.SerializeToString())
+            for call in [lambda m=message: self.stub.Complete(m), lambda m=streamed: list(self.stub.StreamComplete(m))]:
+                details, metadata = self.refused(grpc.StatusCode.INVALID_ARGUMENT, call)
+                self.assertEqual(metadata.get("thermocline-field"), field, details)
+                violations = detail(metadata, rpc.BadRequest).field_violations
+                self.assertEqual([(v.field, v.description) for v in violations], [(field, details)])
+        _, metadata = self.refused(grpc.StatusCode.NOT_FOUND, lambda: self.stub.Complete(request(model="gpt-9")))
+        self.assertEqual(metadata["thermocline-field"], "model")
+        for call in [lambda: self.stub.Detokenize(pb.DetokenizeRequest(token_ids=[-1])),
+                     lambda: list(self.server.admin.WatchStats(admin.WatchStatsRequest(interval={"nanos": 5})))]:
+            self.refused(grpc.StatusCode.INVALID_ARGUMENT, call)
         self.assertEqual(self.stub.Complete(request(max_tokens=1)).summary.usage.completion_tokens, 1)
+
+    def test_choices(self):
+        def asked(kind, seed, n):
+            return request(max_tokens=12, kind=kind, n=n, sampling=pb.SamplingOptions(temperature=0.9, seed=seed))
+
+        alone = [self.stub.Complete(asked(None, 40 + i, 1)).text for i in range(3)]
+        whole = self.stub.Complete(asked(None, 40, 3))
+        self.assertEqual([whole.text] + [choice.text for choice in whole.other_choices], alone)
+        self.assertEqual([choice.summary.index for choice in whole.other_choices], [1, 2])
+        texts, summaries = ["", "", ""], []
+        for message in self.stub.StreamComplete(asked(pb.StreamCompleteRequest, 40, 3)):
+            if message.WhichOneof("event") == "delta":
+                texts[message.delta.index] += message.delta.text
+            else:
+                summaries.append(message.summary)
+        self.assertEqual(texts, alone)
+        self.assertEqual(sorted(summary.index for summary in summaries), [0, 1, 2])
+        self.assertEqual(len({summary.usage.prompt_tokens for summary in summaries}), 1)
+
+    def test_chat_is_written_down_by_the_template(self):
+        with Server("--chat-template", "chatml") as server:
+            written = "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"
+            chat = pb.ChatMessages(messages=[pb.ChatMessage(role="user", content="Hello")])
+            stopping = pb.StoppingOptions(max_tokens=8)
+            answer = server.stub.Complete(pb.CompleteRequest(messages=chat, stopping=stopping))
+            same = server.stub.Complete(pb.CompleteRequest(text=written, parse_special=True, stopping=stopping))
+            self.assertEqual((answer.text, answer.summary.usage.prompt_tokens), (same.text, same.summary.usage.prompt_tokens))
+
+    def test_cached_tokens_are_told(self):
+        prompt = (DEMO / "valid.txt").read_text()[:600]
+        first = self.stub.Complete(request(prompt, 4)).summary.usage
+        again = self.stub.Complete(request(prompt, 4)).summary.usage
+        self.assertEqual(first.cached_tokens, 0)
+        self.assertTrue(again.prompt_tokens - 16 <= again.cached_tokens < again.prompt_tokens, again)
+
+    def test_reflection_lists_the_services(self):
+        ask = self.server.channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+        answer = next(ask(iter([b"\x3a\x01*"]), timeout=60))
+        for service in [b"thermocline.v1.CompletionService", b"thermocline.v1.AdminService", b"grpc.health.v1.Health"]:
+            self.assertIn(service, answer)
+
+    def test_health_knows_every_service(self):
+        for service in ["", "thermocline.v1.CompletionService", "thermocline.v1.AdminService", "grpc.health.v1.Health",
+                        "grpc.reflection.v1alpha.ServerReflection"]:
+            self.assertEqual(self.server.health(service), SERVING, service)
 
     def test_bytes_that_are_no_message_are_refused(self):
         complete = self.server.channel.unary_unary("/thermocline.v1.CompletionService/Complete")
@@ -246,6 +404,22 @@ class Admin(unittest.TestCase):
             self.assertEqual(stats.execution.steps, 12)  # the prompt's, and one for each token but the last
             self.assertEqual(len(stats.execution.busy_seconds), 1)
             self.assertFalse(stats.execution.HasField("overlap_ratio"))
+
+    def test_watch(self):
+        with Server() as server:
+            watch = server.admin.WatchStats(admin.WatchStatsRequest(interval={"nanos": 100000000}))
+            first = next(watch).stats
+            self.assertEqual(first.generated_tokens, 0)
+            self.assertGreaterEqual(first.kv_cache.pages * first.kv_cache.tokens_per_page, CONTEXT_TOKENS)
+            server.stub.Complete(request(max_tokens=12, ignore_eos=True))
+            now = next(message.stats for message in watch if message.stats.requests_finished == 1)
+            self.assertEqual((now.generated_tokens, now.steps.prefill, now.steps.decode), (12, 1, 11))
+            self.assertEqual(now.kv_cache.used_pages, 0)
+            server.process.send_signal(signal.SIGTERM)
+            for _ in watch:
+                pass
+            self.assertEqual(watch.code(), grpc.StatusCode.OK)
+            self.assertEqual(server.process.wait(timeout=120), 0)
 
     def test_placement_on_the_cpu(self):
         config = json.loads((DEMO / "config.json").read_text())
@@ -317,6 +491,133 @@ class Predicted(unittest.TestCase):
         self.assertTrue(0 <= execution.overlap_ratio <= 1, execution)
 
 
+class Identity:
+    """A key and its certificate for 127.0.0.1, signed by an authority or by itself."""
+
+    def __init__(self, folder, name, authority=None):
+        self.key, self.certificate = folder / f"{name}.key", folder / f"{name}.pem"
+        signing = ["-CA", authority.certificate, "-CAkey", authority.key] if authority else []
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
+                        "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1",
+                        "-addext", f"basicConstraints=critical,CA:{'FALSE' if authority else 'TRUE'}",
+                        *signing, "-keyout", self.key, "-out", self.certificate], check=True, capture_output=True)
+
+    def credentials(self, authority, shown=True):
+        pair = (self.key.read_bytes(), self.certificate.read_bytes()) if shown else (None, None)
+        return grpc.ssl_channel_credentials(authority.certificate.read_bytes(), *pair)
+
+
+class Security(RefusalsTestCase):
+    USER, ADMIN = "user-key-0123456789", "admin-key-0123456789"
+
+    def setUp(self):
+        self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.users, self.admins = self.key_file("users", self.USER), self.key_file("admins", self.ADMIN)
+
+    def key_file(self, name, key):
+        path = self.folder / name
+        path.write_text(key + "\n")
+        path.chmod(0o600)
+        return path
+
+    @staticmethod
+    def bearer(key):
+        return [("authorization", f"Bearer {key}")]
+
+    def code(self, server, credentials=None, metadata=(), admin_call=False):
+        """How a call on a connection of its own ends."""
+        with server.open_channel(credentials) as channel:
+            try:
+                if admin_call:
+                    admin_grpc.AdminServiceStub(channel).GetStats(admin.GetStatsRequest(), timeout=60, metadata=metadata)
+                else:
+                    pb_grpc.CompletionServiceStub(channel).Complete(request(max_tokens=1), timeout=60, metadata=metadata)
+            except grpc.RpcError as error:
+                return error.code()
+            return grpc.StatusCode.OK
+
+    def test_keys(self):
+        ok, unknown, denied = grpc.StatusCode.OK, grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED
+        with Server("--api-keys", self.users, "--admin-keys", self.admins, metadata=self.bearer(self.USER)) as server:
+            for metadata, completion, figures in [((), unknown, unknown),
+                                                  (self.bearer("wrong-key-0123456789"), unknown, unknown),
+                                                  (self.bearer(self.USER), ok, denied),
+                                                  (self.bearer(self.ADMIN), ok, ok)]:
+                self.assertEqual(self.code(server, metadata=metadata), completion, metadata)
+                self.assertEqual(self.code(server, metadata=metadata, admin_call=True), figures, metadata)
+            self.assertEqual(server.health(""), SERVING)  # needs no key
+        with Server("--api-keys", self.users, metadata=self.bearer(self.USER)) as server:
+            self.assertEqual(self.code(server, metadata=self.bearer(self.USER), admin_call=True), denied)
+
+    def test_mutual_tls_and_reload(self):
+        authority, stranger = Identity(self.folder, "authority"), Identity(self.folder, "stranger")
+        served, client = Identity(self.folder, "server", authority), Identity(self.folder, "client", authority)
+        strange_client = Identity(self.folder, "strange", stranger)
+        good = client.credentials(authority)
+        with Server("--tls-cert", served.certificate, "--tls-key", served.key, "--tls-client-ca", authority.certificate,
+                    "--api-keys", self.users, credentials=good, metadata=self.bearer(self.USER)) as server:
+            ok, unavailable, key = grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE, self.bearer(self.USER)
+            self.assertEqual(self.code(server, good, key), ok)
+            self.assertEqual(self.code(server, good), grpc.StatusCode.UNAUTHENTICATED)
+            for wrong in [None, client.credentials(authority, shown=False), strange_client.credentials(authority),
+                          client.credentials(stranger)]:
+                self.assertEqual(self.code(server, wrong, key), unavailable)
+
+            # New keys and another certificate at SIGHUP; a bad file keeps the old.
+            self.key_file("users", "newer-key-0123456789")
+            for old, new in zip([served.certificate, served.key],
+                                [(other := Identity(self.folder, "other", stranger)).certificate, other.key]):
+                old.write_bytes(new.read_bytes())
+            server.process.send_signal(signal.SIGHUP)
+            server.wait_for_line(r'"reloaded".*grpc certificates')
+            self.assertEqual(self.code(server, good, key), unavailable)
+            self.assertEqual(self.code(server, client.credentials(stranger), key), grpc.StatusCode.UNAUTHENTICATED)
+            key = self.bearer("newer-key-0123456789")
+            self.assertEqual(self.code(server, client.credentials(stranger), key), ok)
+            served.key.write_text("nonsense")
+            server.process.send_signal(signal.SIGHUP)
+            server.wait_for_line(r'"not_reloaded".*grpc certificates')
+            self.assertEqual(self.code(server, client.credentials(stranger), key), ok)
+            server.process.send_signal(signal.SIGTERM)
+            self.assertEqual(server.process.wait(timeout=120), 0)
+
+    def test_bad_flags(self):
+        for flags, code, said in [(("--tls-cert", "x.pem"), 2, "tls_key"),
+                                  (("--tls-cert", "x.pem", "--tls-key", "y.pem"), 1, "x.pem"),
+                                  (("--api-keys", self.folder / "none"), 1, "none"),
+                                  (("--max-running", "0"), 2, "--max-running"),
+                                  (("--max-queued", "0"), 2, "--max-queued"),
+                                  (("--max-queued-tokens", "0"), 2, "--max-queued-tokens"),
+                                  (("--kv-tokens", "-1"), 2, "--kv-tokens"),
+                                  (("--kv-tokens", str(CONTEXT_TOKENS - 1)), 2, "--kv-tokens")]:
+            result = run("serve", DEMO, "--listen", "127.0.0.1:0", *flags)
+            self.assertEqual(result.returncode, code, result.stderr)
+            self.assertIn(said, result.stderr.splitlines()[-1])
+
+
+class Capacity(RefusalsTestCase):
+    def test_flags_bound_what_runs_and_waits(self):
+        with Server("--kv-tokens", CONTEXT_TOKENS, "--max-running", "1", "--max-queued", "1") as server:
+            cache = server.admin.GetStats(admin.GetStatsRequest()).stats.kv_cache
+            self.assertEqual(cache.pages * cache.tokens_per_page, CONTEXT_TOKENS)
+            running = long_stream(server.stub)
+            next(running)
+            waiting = long_stream(server.stub)
+            while server.admin.GetStats(admin.GetStatsRequest()).stats.requests_waiting == 0:
+                pass
+            _, metadata = self.refused(grpc.StatusCode.RESOURCE_EXHAUSTED, lambda: server.stub.Complete(request()))
+            delay = detail(metadata, rpc.RetryInfo).retry_delay.ToTimedelta().total_seconds()
+            self.assertEqual(round(delay * 1000), int(metadata["grpc-retry-pushback-ms"]))
+            self.assertGreater(delay, 0)
+            waiting.cancel()
+            running.cancel()
+
+    def test_default_holds_several_contexts(self):
+        with Server() as server:
+            cache = server.admin.GetStats(admin.GetStatsRequest()).stats.kv_cache
+            self.assertEqual(cache.pages * cache.tokens_per_page, 8 * CONTEXT_TOKENS)
+
+
 class Life(unittest.TestCase):
     def test_sigterm_drains_and_exits_0(self):
         with Server("--shutdown-timeout", "120s") as server:
@@ -338,6 +639,16 @@ class Life(unittest.TestCase):
                     self.assertEqual(gather(other)[2].finish_reason, pb.FINISH_REASON_LENGTH)
                 except grpc.RpcError as error:
                     self.assertEqual(error.code(), grpc.StatusCode.UNAVAILABLE)
+            self.assertEqual(server.process.wait(timeout=120), 0)
+
+    def test_health_watch_sees_the_drain(self):
+        with Server() as server:
+            watch = server.channel.unary_stream("/grpc.health.v1.Health/Watch")(b"", timeout=120)
+            self.assertEqual(next(watch)[1], SERVING)
+            server.process.send_signal(signal.SIGTERM)
+            with self.assertRaises((grpc.RpcError, StopIteration)):
+                while True:
+                    self.assertEqual(next(watch)[1], NOT_SERVING)
             self.assertEqual(server.process.wait(timeout=120), 0)
 
     def test_timeout_ends_the_drain(self):
@@ -375,9 +686,9 @@ class Life(unittest.TestCase):
 
 
 def main():
-    global pb, pb_grpc, admin, admin_grpc
+    global pb, pb_grpc, admin, admin_grpc, rpc
     with tempfile.TemporaryDirectory() as folder:
-        pb, pb_grpc, admin, admin_grpc = generate_stubs(folder)
+        pb, pb_grpc, admin, admin_grpc, rpc = generate_stubs(folder)
         unittest.main(argv=sys.argv[:1], verbosity=2)
 
 
