@@ -207,7 +207,7 @@ class Overload(unittest.TestCase):
             after = await complete(server, body)
             return alone, answers[:150], answers[150:], after, await server.idle()
 
-        with Server(PROGRAM, DEMO, "--max-queued", 4) as server:
+        with Server(PROGRAM, DEMO, "--max-running", 4, "--max-queued", 4) as server:
             alone, answers, called, after, metrics = run(burst(server))
         admitted = [answer for answer in answers if answer.status == 200]
         refused = [answer for answer in answers if answer.status != 200]

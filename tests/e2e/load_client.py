@@ -4,6 +4,7 @@ Only the standard library, so that the soak runs wherever Python does.
 SPDX-License-Identifier: Apache-2.0
 """
 import asyncio
+import collections
 import json
 import re
 import socket
@@ -27,7 +28,7 @@ class Server:
         self.process = subprocess.Popen(
             [program, "serve", str(model), "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", *map(str, flags)],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        self.log, self._logged = [], threading.Condition()
+        self.log, self._log_ended, self._logged = collections.deque(maxlen=1000), False, threading.Condition()
         self._reader = threading.Thread(target=self._read_log)
         self._reader.start()
         self.grpc = self.wait_for_line(r"listening on (\S+)")
@@ -51,20 +52,18 @@ class Server:
                 self.log.append(line)
                 self._logged.notify_all()
         with self._logged:
-            self.log.append(None)
+            self._log_ended = True
             self._logged.notify_all()
 
     def wait_for_line(self, pattern):
-        """The first group of the first line that matches; all lines so far count."""
-        looked_at = 0
+        """The first group of a line that matches; the last lines count, too."""
         with self._logged:
             while True:
-                for line in self.log[looked_at:]:
-                    if line is None:
-                        raise AssertionError(f"the server ended before it said {pattern!r}:\n{''.join(self.log[:-1])}")
+                for line in self.log:
                     if found := re.search(pattern, line):
                         return found.group(found.lastindex or 0)
-                looked_at = len(self.log)
+                if self._log_ended:
+                    raise AssertionError(f"the server ended before it said {pattern!r}:\n{''.join(self.log)}")
                 self._logged.wait()
 
     def rss_bytes(self):
