@@ -8,6 +8,7 @@
 
 #include "cli/audit_flag.h"
 #include "cli/commands.h"
+#include "cli/config_file.h"
 #include "cli/duration_flag.h"
 #include "cli/grpc_flags.h"
 #include "cli/http_flags.h"
@@ -196,6 +197,7 @@ void AddServeCommand(CLI::App& program, Command& command) {
   CLI::App* serve =
       program.add_subcommand("serve", "Serve a model over gRPC and HTTP until SIGINT or SIGTERM");
   auto flags = std::make_shared<Flags>();
+  AddConfigFlag(*serve);
   AddModelFlags(*serve, flags->model);
   AddExecutionFlags(*serve, flags->execution);
   serve->add_option("--listen", flags->server.listen, "HOST:PORT; port 0 takes any free one")
