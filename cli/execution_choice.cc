@@ -104,7 +104,7 @@ class Chooser {
       return std::nullopt;
     }
     const bool fits = has_accelerator && kept->devices[1].kind == DeviceKind::kHost;
-    if (!fits) return SolveForHost(predictors);
+    if (!fits || !flags_.objective.empty()) return SolveForHost(predictors);
     if (flags_.gpu_memory.empty()) return kept;
     TC_ASSIGN_OR_RETURN(const int64_t budget, ParseSize(flags_.gpu_memory));
     if (kept->accelerator_budget() == budget) return kept;
@@ -114,11 +114,13 @@ class Chooser {
   absl::StatusOr<std::optional<Plan>> SolveForHost(const PredictorSet* predictors) const {
     TC_ASSIGN_OR_RETURN(const ActivationProfile profile, ReadProfile(directory_.profile()));
     TC_ASSIGN_OR_RETURN(const HardwareProfile hardware, ReadHardware(directory_.hardware()));
-    TC_ASSIGN_OR_RETURN(
-        SolvedPlan solved,
-        SolveFor(profile, directory_.profile(), hardware,
-                 {.gpu_memory = flags_.gpu_memory, .device = "host", .context = context_tokens_},
-                 predictors));
+    TC_ASSIGN_OR_RETURN(SolvedPlan solved,
+                        SolveFor(profile, directory_.profile(), hardware,
+                                 {.gpu_memory = flags_.gpu_memory,
+                                  .device = "host",
+                                  .objective = flags_.objective.empty() ? "latency" : flags_.objective,
+                                  .context = context_tokens_},
+                                 predictors));
     fmt::print(stderr, "thermocline: planned for the emulated accelerator with {} bytes: {} hot neurons\n",
                solved.plan.accelerator_budget(), solved.plan.hot_neurons());
     return std::optional(std::move(solved.plan));

@@ -32,6 +32,7 @@ struct ExecutionFlags {
   std::string device = "auto";
   std::string gpu_memory;  // empty: what the plan was made for
   bool keep_host_copy = false;
+  std::string objective;  // of a plan that is made anew; empty: the profile's plan, or one for least latency
 };
 
 // A model's own context can be so long that its cache alone would not fit; this much is taken unless
@@ -57,8 +58,10 @@ struct LoadedModel {
 };
 
 // Opens, lays out and prepares the model, and says once on standard error which mode and devices were chosen.
+// opened: of the same flags, from a model that was loaded before, to spare reading the file for its hash.
 absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const ModelFlags& flags,
-                                                       const ExecutionFlags& execution);
+                                                       const ExecutionFlags& execution,
+                                                       std::optional<Checkpoint> opened = std::nullopt);
 // The same, dense on the CPU alone, whatever profile there is.
 absl::StatusOr<std::unique_ptr<LoadedModel>> LoadDenseModel(const ModelFlags& flags);
 
