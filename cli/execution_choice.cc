@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "cli/planning_flags.h"
+#include "kernels_cuda/device_info.h"
 #include "scheduler/request.h"
 
 namespace thermocline {
@@ -91,38 +92,40 @@ class Chooser {
       TC_ASSIGN_OR_RETURN(kept, ReadPlan(directory_.plan(), identity()));
     }
     const bool has_accelerator = kept && kept->devices.size() > 1;
-    if (flags_.device == "cuda") {
-      return FieldError("--device", "is cuda; this build runs on the CPU and on the emulated accelerator");
-    }
+    const absl::Status cuda = ListCudaDevices().status();
     if (flags_.device == "auto") {
-      if (has_accelerator) {
-        fmt::print(stderr,
-                   "thermocline: the plan is for '{}', which is not here: everything runs on the CPU{}\n",
-                   kept->devices[1].name,
-                   kept->devices[1].kind == DeviceKind::kHost ? " (--device host emulates it)" : "");
-      }
+      if (!has_accelerator) return std::nullopt;
+      if (kept->devices[1].kind == DeviceKind::kCuda && cuda.ok()) return kept;
+      fmt::print(stderr,
+                 "thermocline: the plan is for '{}', which is not here: everything runs on the CPU{}\n",
+                 kept->devices[1].name,
+                 kept->devices[1].kind == DeviceKind::kHost ? " (--device host emulates it)" : "");
       return std::nullopt;
     }
-    const bool fits = has_accelerator && kept->devices[1].kind == DeviceKind::kHost;
-    if (!fits || !flags_.objective.empty()) return SolveForHost(predictors);
+    if (flags_.device == "cuda" && !cuda.ok())
+      return FieldError("--device", fmt::format("is cuda, which is not here: {}", cuda.message()));
+    const DeviceKind kind = flags_.device == "cuda" ? DeviceKind::kCuda : DeviceKind::kHost;
+    if (!has_accelerator || kept->devices[1].kind != kind || !flags_.objective.empty())
+      return Solve(predictors);
     if (flags_.gpu_memory.empty()) return kept;
     TC_ASSIGN_OR_RETURN(const int64_t budget, ParseSize(flags_.gpu_memory));
     if (kept->accelerator_budget() == budget) return kept;
-    return SolveForHost(predictors);
+    return Solve(predictors);
   }
 
-  absl::StatusOr<std::optional<Plan>> SolveForHost(const PredictorSet* predictors) const {
+  // A plan for the device asked for, with what was measured when the profile was made.
+  absl::StatusOr<std::optional<Plan>> Solve(const PredictorSet* predictors) const {
     TC_ASSIGN_OR_RETURN(const ActivationProfile profile, ReadProfile(directory_.profile()));
     TC_ASSIGN_OR_RETURN(const HardwareProfile hardware, ReadHardware(directory_.hardware()));
     TC_ASSIGN_OR_RETURN(SolvedPlan solved,
                         SolveFor(profile, directory_.profile(), hardware,
                                  {.gpu_memory = flags_.gpu_memory,
-                                  .device = "host",
+                                  .device = flags_.device,
                                   .objective = flags_.objective.empty() ? "latency" : flags_.objective,
                                   .context = context_tokens_},
                                  predictors));
-    fmt::print(stderr, "thermocline: planned for the emulated accelerator with {} bytes: {} hot neurons\n",
-               solved.plan.accelerator_budget(), solved.plan.hot_neurons());
+    fmt::print(stderr, "thermocline: planned for '{}' with {} bytes: {} hot neurons\n",
+               solved.plan.devices[1].name, solved.plan.accelerator_budget(), solved.plan.hot_neurons());
     return std::optional(std::move(solved.plan));
   }
 
@@ -141,8 +144,8 @@ absl::Status CheckExecutionFlags(const ExecutionFlags& flags) {
                       fmt::format("'{}' is unknown; known are {}", flags.mode, fmt::join(kModes, ", ")));
   }
   TC_RETURN_IF_ERROR(ReadPlanningFlags({.gpu_memory = flags.gpu_memory, .device = flags.device}).status());
-  if (flags.gpu_memory.empty() || flags.device == "host") return absl::OkStatus();
-  return FieldError("--gpu-memory", "is for --device host");
+  if (flags.gpu_memory.empty() || flags.device == "host" || flags.device == "cuda") return absl::OkStatus();
+  return FieldError("--gpu-memory", "is for --device cuda and --device host");
 }
 
 absl::StatusOr<ExecutionChoice> ChooseExecution(const ModelFlags& model, const ExecutionFlags& flags,

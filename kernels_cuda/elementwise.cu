@@ -43,11 +43,14 @@ struct AddOperation {
 
 template <GpuActivation kKind>
 __device__ __forceinline__ float Activate(float x, float threshold) {
-  if (kKind == GpuActivation::kRelu) return x > 0.0f ? x : 0.0f;
+  if (kKind == GpuActivation::kRelu) return x < 0.0f ? 0.0f : x;
   if (kKind == GpuActivation::kSilu) return x / (1.0f + expf(-x));
-  if (kKind == GpuActivation::kFatRelu) return x >= threshold ? x : 0.0f;
+  if (kKind == GpuActivation::kFatRelu) return x < threshold ? 0.0f : x;
   return x;
 }
+
+// A silent neuron stays silent whatever its up is.
+__device__ __forceinline__ float Gated(float active, float up) { return active == 0.0f ? 0.0f : active * up; }
 
 template <GpuActivation kKind, bool kGated>
 struct ActivationOperation {
@@ -61,7 +64,7 @@ struct ActivationOperation {
 
   __device__ void One(int64_t row, int64_t column) const {
     const float active = Activate<kKind>(gate[row * gate_stride + column], threshold);
-    hidden[row * hidden_stride + column] = kGated ? active * up[row * up_stride + column] : active;
+    hidden[row * hidden_stride + column] = kGated ? Gated(active, up[row * up_stride + column]) : active;
   }
   __device__ void Four(int64_t row, int64_t column) const {
     float4 h = *reinterpret_cast<const float4*>(gate + row * gate_stride + column);
@@ -69,7 +72,7 @@ struct ActivationOperation {
     if (kGated) u = *reinterpret_cast<const float4*>(up + row * up_stride + column);
     h = make_float4(Activate<kKind>(h.x, threshold), Activate<kKind>(h.y, threshold),
                     Activate<kKind>(h.z, threshold), Activate<kKind>(h.w, threshold));
-    if (kGated) h = make_float4(h.x * u.x, h.y * u.y, h.z * u.z, h.w * u.w);
+    if (kGated) h = make_float4(Gated(h.x, u.x), Gated(h.y, u.y), Gated(h.z, u.z), Gated(h.w, u.w));
     *reinterpret_cast<float4*>(hidden + row * hidden_stride + column) = h;
   }
 };

@@ -85,16 +85,20 @@ class Cache {
             .d_head = shape_.d_head};
   }
 
-  // What a token's heads should be, from its sequence's rows.
+  // What a token's heads should be.
   std::vector<double> Expected(const Token& token, const float* query, int64_t head, float scale) const {
+    const AttentionToken seen{table_.data() + token.slice * most_pages_, token.position + 1};
+    const int64_t head_stride = page_tokens_ * shape_.d_head;
     const AttentionArgs args{.queries = {query, 1, shape_.width(), shape_.width()},
-                             .keys = keys_[static_cast<size_t>(token.slice)].view().data,
-                             .values = values_[static_cast<size_t>(token.slice)].view().data,
-                             .head_stride = positions_ * shape_.d_head,
+                             .tokens = {&seen, 1},
+                             .cache = pages_.data(),
+                             .page_tokens = page_tokens_,
+                             .page_stride = PageFloats(),
+                             .head_stride = head_stride,
+                             .value_offset = shape_.n_kv_heads * head_stride,
                              .n_heads = shape_.n_heads,
                              .n_kv_heads = shape_.n_kv_heads,
                              .d_head = shape_.d_head,
-                             .first_position = token.position,
                              .scale = scale};
     return reference::AttendHead(args, 0, head);
   }

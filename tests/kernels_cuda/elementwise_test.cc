@@ -118,6 +118,28 @@ TEST_P(GpuElementwiseTest, SiluOfLargeValuesIsFinite) {
   EXPECT_EQ(result[5], 0.0f);
 }
 
+TEST_P(GpuElementwiseTest, SilenceIsZeroWhateverUpIsAndNanStays) {
+  const float nan = std::numeric_limits<float>::quiet_NaN(),
+              infinity = std::numeric_limits<float>::infinity();
+  for (const size_t copies : {1, 4}) {  // element by element, and four at a time
+    std::vector<float> gates, ups;
+    for (const auto& [gate, up] : {std::pair{-1.0f, nan}, {-1.0f, infinity}, {nan, 1.0f}, {1.0f, 2.0f}}) {
+      gates.insert(gates.end(), copies, gate);
+      ups.insert(ups.end(), copies, up);
+    }
+    const DeviceArray<float> gate = Upload(gates), up = Upload(ups);
+    const MatrixView<float> x = {gate.data, 1, gate.size, gate.size};
+    ASSERT_TRUE(gpu().kernels().gated_activation({}, x, {up.data, 1, up.size, up.size}, x, stream()).ok());
+    const std::vector<float> result = Download(x);
+    for (size_t i = 0; i < copies; ++i) {
+      EXPECT_EQ(result[i], 0.0f);
+      EXPECT_EQ(result[copies + i], 0.0f);
+      EXPECT_TRUE(std::isnan(result[2 * copies + i]));
+      EXPECT_EQ(result[3 * copies + i], 2.0f);
+    }
+  }
+}
+
 TEST_P(GpuElementwiseTest, RefuseUnlikeShapesAndUnknownActivations) {
   const auto x = Poisoned<float>(2, 3).view(), y = Poisoned<float>(3, 2).view();
   const GpuKernels& kernels = gpu().kernels();

@@ -296,6 +296,19 @@ TEST_P(EmulatedGpuDeviceTest, AGpuThatHasLessMemoryThanPlannedIsRefused) {
   EXPECT_NE(refused.status().message().find("cuda:0"), std::string::npos) << refused.status();
 }
 
+TEST_P(EmulatedGpuDeviceTest, WhatOpeningTheGpuAnswersIsTheAnswer) {
+  Open(ElementType::kF16);
+  const CpuContext cpu{.team = team_.get(), .kernels = &BestKernels()};
+  ModelWeights weights = *ModelWeights::Load(*checkpoint_, cpu);
+  const Plan plan = GpuPlan(0.5, 1);
+  const auto refused = Transformer::Create(
+      checkpoint_->config, weights, cpu,
+      {.plan = &plan, .open_gpu = [](int ordinal) -> absl::StatusOr<std::unique_ptr<Gpu>> {
+         return Unavailable("no driver for device {}", ordinal);
+       }});
+  EXPECT_EQ(refused.status(), Unavailable("no driver for device 0"));
+}
+
 // ---- Faults
 
 TEST_P(EmulatedGpuDeviceTest, ShortMemoryFailsTheStepAndNotTheDevice) {

@@ -257,9 +257,6 @@ TEST_F(HybridTest, RefusesWhatItCannotRun) {
   Open(ElementType::kF32, 19);
   EXPECT_EQ(Load({.mode = NeuronMode::kPredicted})->transformer.status().code(),
             absl::StatusCode::kInvalidArgument);
-  Plan cuda = RandomPlan(checkpoint_->config, 0.5, 20);
-  cuda.devices[1].kind = DeviceKind::kCuda;
-  EXPECT_EQ(Load({.plan = &cuda})->transformer.status().code(), absl::StatusCode::kFailedPrecondition);
   Plan apart = RandomPlan(checkpoint_->config, 0.5, 21);
   apart.layers[1].kv_cache_device = 1 - apart.layers[1].attention_device;
   EXPECT_EQ(Load({.plan = &apart})->transformer.status().code(), absl::StatusCode::kInvalidArgument);
