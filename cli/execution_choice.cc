@@ -103,7 +103,7 @@ class Chooser {
       return std::nullopt;
     }
     if (flags_.device == "cuda" && !cuda.ok())
-      return FieldError("--device", fmt::format("is cuda, which is not here: {}", cuda.message()));
+      return FieldError("--device", fmt::format("is cuda, which is not here: {}", MessageOf(cuda)));
     const DeviceKind kind = flags_.device == "cuda" ? DeviceKind::kCuda : DeviceKind::kHost;
     if (!has_accelerator || kept->devices[1].kind != kind || !flags_.objective.empty())
       return Solve(predictors);
