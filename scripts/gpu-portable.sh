@@ -15,7 +15,7 @@ if [ $# -eq 0 ]; then
   cmake -S "$source_dir" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_CUDA_ARCHITECTURES=90 \
     -DTHERMOCLINE_SERVER=OFF -DTHERMOCLINE_MPI=OFF >/dev/null
 fi
-grep -q '^CMAKE_CUDA_COMPILER:' "$build/CMakeCache.txt" || { echo "gpu-portable: $build was configured without CUDA" >&2; exit 1; }
+grep -q '^CMAKE_CUDA_FLAGS:' "$build/CMakeCache.txt" || { echo "gpu-portable: $build was configured without CUDA" >&2; exit 1; }
 cmake --build "$build" --target thermocline gpu_device_tests kernels_cuda_tests gpu_kernels_bench
 
 stage=$out/thermocline-gpu

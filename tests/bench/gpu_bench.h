@@ -19,7 +19,7 @@ namespace thermocline::bench {
 struct GpuBenchOptions {
   // Distinct bytes that a cycle of launches reads at least: several times the largest L2 cache of today, so
   // that every launch reads memory.
-  int64_t working_set_bytes = int64_t{1} << 30;
+  int64_t working_set_bytes = int64_t{512} << 20;
   int samples = 15;
   double sample_seconds = 2e-3;  // at least, of one sample
   bool tiny = false;             // shapes that an emulated device can take

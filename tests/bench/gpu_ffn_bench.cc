@@ -6,6 +6,7 @@
 // needed neurons, once each. Steps take turns with disjoint sets of neurons and several blocks of weights.
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <numeric>
 #include <random>
 
@@ -58,18 +59,18 @@ class LayerBundles {
     constexpr int64_t kMostDrawn = 61;
     const reference::RandomBundles drawn({type, type, down}, shape.gated, std::min(shape.d_ff, kMostDrawn),
                                          shape.d_model, 1, /*gap_bytes=*/0);
-    storage_.resize(static_cast<size_t>(size_bytes()));
+    storage_ = std::make_unique_for_overwrite<std::byte[]>(static_cast<size_t>(size_bytes()));
     for (int64_t i = 0; i < shape.d_ff; ++i) {
       const std::byte* const bundle = drawn.view().data + i % drawn.view().n_neurons * view_.stride_bytes;
-      std::copy_n(bundle, view_.stride_bytes, storage_.data() + i * view_.stride_bytes);
+      std::copy_n(bundle, view_.stride_bytes, storage_.get() + i * view_.stride_bytes);
     }
-    view_.data = storage_.data();
+    view_.data = storage_.get();
   }
   const BundleView& view() const { return view_; }
   int64_t size_bytes() const { return view_.n_neurons * view_.stride_bytes; }
 
  private:
-  std::vector<std::byte> storage_;
+  std::unique_ptr<std::byte[]> storage_;
   BundleView view_;
 };
 

@@ -100,7 +100,9 @@ absl::StatusOr<ordered_json> MeasureAttention(GpuBench& bench, const Heads& head
   // A page drawn for every 61; all that is in a page is in use.
   const std::vector<float> drawn = RandomFloats(std::min<int64_t>(n_pages, 61) * page_floats, 1);
   std::vector<float> cache(static_cast<size_t>(n_pages * page_floats));
-  for (size_t i = 0; i < cache.size(); ++i) cache[i] = drawn[i % drawn.size()];
+  for (size_t begin = 0; begin < cache.size(); begin += drawn.size())
+    std::copy_n(drawn.begin(), std::min(drawn.size(), cache.size() - begin),
+                cache.begin() + static_cast<ptrdiff_t>(begin));
   const int64_t copies = CopiesFor(bench, bytes);
   TC_ASSIGN_OR_RETURN(const GpuOwned<DeviceBlock> caches, HoldCopies(bench, cache.data(), bytes, copies));
 
@@ -360,7 +362,7 @@ absl::StatusOr<ordered_json> BenchAttention(GpuBench& bench, double copy_gb_per_
   std::span<const Heads> all = kHeads;
   if (bench.options().quick) all = all.first(1);
   if (bench.options().tiny) all = kTiny;
-  std::vector<int64_t> contexts = {1024, 8192};
+  std::vector<int64_t> contexts = {1024, 4096};
   if (bench.options().tiny) contexts = {64};
   ordered_json cases = ordered_json::array();
   for (const Heads& heads : all) {
