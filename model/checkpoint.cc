@@ -8,6 +8,7 @@
 #include <array>
 #include <filesystem>
 
+#include "model/chat_template_source.h"
 #include "model/gguf_config.h"
 #include "model/gguf_file.h"
 #include "model/huggingface_config.h"
@@ -65,6 +66,7 @@ absl::StatusOr<Checkpoint> OpenFolder(const std::string& path, const CheckpointO
   TC_RETURN_IF_ERROR(CheckTensors(checkpoint));
   if (options.load_tokenizer) {
     TC_ASSIGN_OR_RETURN(checkpoint.tokenizer, CreateTokenizerFromFolder(path));
+    TC_ASSIGN_OR_RETURN(checkpoint.chat_template, ChatTemplateSourceOfFolder(path));
     TC_RETURN_IF_ERROR(CheckTokenizer(checkpoint));
   }
   return checkpoint;
@@ -85,6 +87,7 @@ absl::StatusOr<Checkpoint> OpenGguf(const std::string& path, const CheckpointOpt
   TC_RETURN_IF_ERROR(CheckTensors(checkpoint));
   if (options.load_tokenizer) {
     TC_ASSIGN_OR_RETURN(checkpoint.tokenizer, CreateTokenizer(gguf.metadata));
+    TC_ASSIGN_OR_RETURN(checkpoint.chat_template, ChatTemplateSource(gguf.metadata));
     TC_RETURN_IF_ERROR(CheckTokenizer(checkpoint));
   }
   return checkpoint;

@@ -26,6 +26,7 @@ struct Checkpoint {
   TensorNames names;
   TensorTable tensors;
   std::shared_ptr<const Tokenizer> tokenizer;
+  std::string chat_template;  // the model's own, for ChatTemplate; empty: none, or no tokenizer was asked for
 
   // `path`: a GGUF file or a Hugging Face folder. Unknown architectures are refused by name, and so are
   // tensors that are missing or of the wrong shape.

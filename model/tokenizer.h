@@ -35,6 +35,18 @@ class Tokenizer {
   virtual absl::StatusOr<std::vector<TokenId>> Encode(std::string_view text,
                                                       const EncodeOptions& options) const = 0;
 
+  // A stretch of a text that comes from several hands.
+  struct Piece {
+    std::string_view text;
+    bool parse_special = false;
+  };
+
+  // Encodes the pieces as the one text that they make, but finds special tokens only where they lie within
+  // pieces that ask for it. Added tokens that are not special are found everywhere, as in Encode, except for
+  // those that pieces with parse_special spell: text between markers must not look like a marker.
+  virtual absl::StatusOr<std::vector<TokenId>> EncodePieces(std::span<const Piece> pieces,
+                                                            bool add_bos) const = 0;
+
   // Bytes of one token in the midst of a text; the view lives as long as the tokenizer. Control tokens and
   // the unknown token give "". Id must be in [0, vocabulary_size()).
   virtual std::string_view TokenBytes(TokenId id) const = 0;

@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,6 +18,7 @@ class TokenizerBase : public Tokenizer {
  public:
   absl::StatusOr<std::vector<TokenId>> Encode(std::string_view text,
                                               const EncodeOptions& options) const final;
+  absl::StatusOr<std::vector<TokenId>> EncodePieces(std::span<const Piece> pieces, bool add_bos) const final;
   std::string_view TokenBytes(TokenId id) const final { return bytes_[id]; }
   std::string_view TokenText(TokenId id) const final { return vocabulary_.texts[id]; }
   int64_t vocabulary_size() const final { return static_cast<int64_t>(vocabulary_.texts.size()); }
@@ -35,6 +38,10 @@ class TokenizerBase : public Tokenizer {
   const std::vector<std::string>& bytes() const { return bytes_; }
 
  private:
+  struct Marked;
+  absl::StatusOr<std::vector<TokenId>> EncodeMarked(const Marked& marked, bool add_bos) const;
+  std::optional<LiteralTrie::Match> MatchAt(const Marked& marked, size_t position, size_t special_end) const;
+
   // Where each added token is found: in any text, and where special tokens are parsed as well. Values index
   // vocabulary_.added.
   LiteralTrie always_;

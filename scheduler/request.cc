@@ -3,6 +3,7 @@
 #include "scheduler/request.h"
 
 #include <absl/strings/cord.h>
+#include <absl/strings/numbers.h>
 
 #include <algorithm>
 #include <array>
@@ -13,6 +14,7 @@ namespace thermocline {
 namespace {
 
 constexpr char kFieldPayload[] = "thermocline/field";
+constexpr char kRetryDelayPayload[] = "thermocline/retry-delay-milliseconds";
 constexpr size_t kMaxLogitBias = 1024;
 constexpr size_t kMaxStopStrings = 64;
 constexpr size_t kMaxStopBytes = 1024;
@@ -143,7 +145,10 @@ absl::Status ValidateRequest(const CompletionRequest& request, const RequestLimi
 }
 
 absl::Status FieldError(std::string_view field, std::string_view problem) {
-  absl::Status status = InvalidArgument("{}: {}", field, problem);
+  return WithField(InvalidArgument("{}: {}", field, problem), field);
+}
+
+absl::Status WithField(absl::Status status, std::string_view field) {
   status.SetPayload(kFieldPayload, absl::Cord(absl::string_view(field.data(), field.size())));
   return status;
 }
@@ -151,6 +156,18 @@ absl::Status FieldError(std::string_view field, std::string_view problem) {
 std::string FieldOf(const absl::Status& status) {
   const auto payload = status.GetPayload(kFieldPayload);
   return payload ? std::string(*payload) : "";
+}
+
+absl::Status WithRetryDelay(absl::Status status, std::chrono::milliseconds delay) {
+  status.SetPayload(kRetryDelayPayload, absl::Cord(std::to_string(delay.count())));
+  return status;
+}
+
+std::optional<std::chrono::milliseconds> RetryDelayOf(const absl::Status& status) {
+  const auto payload = status.GetPayload(kRetryDelayPayload);
+  int64_t milliseconds = 0;
+  if (!payload || !absl::SimpleAtoi(std::string(*payload), &milliseconds)) return std::nullopt;
+  return std::chrono::milliseconds(milliseconds);
 }
 
 }  // namespace thermocline

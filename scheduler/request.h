@@ -92,11 +92,14 @@ struct CompletionSummary {
   FinishReason finish_reason = FinishReason::kUnspecified;
   std::string matched_stop;
   int64_t prompt_tokens = 0;
+  int64_t cached_tokens = 0;  // of the prompt, that earlier requests had computed
   int64_t completion_tokens = 0;
   uint64_t seed = 0;
   Quality quality = Quality::kExact;  // that was decoded with
   CompletionTimings timings;
-  StepSums decode_steps;  // what they read; audits aside
+  // What the steps of its tokens read: neurons of the whole step, a share of its bytes (ShareOf). Audits and
+  // what was computed again after other requests took the pages are left out.
+  StepSums decode_steps;
 
   // Tokens after the first over the time they took; 0 when there is none.
   double decode_tokens_per_second() const;
@@ -120,7 +123,14 @@ absl::Status ValidateRequest(const CompletionRequest& request, const RequestLimi
 // InvalidArgument about one field of a request: the message starts with the field's name, which FieldOf()
 // gives back.
 absl::Status FieldError(std::string_view field, std::string_view problem);
+// The same status, about that field of a request: for errors that are no InvalidArgument.
+absl::Status WithField(absl::Status status, std::string_view field);
 // The field a FieldError is about; empty for any other status.
 std::string FieldOf(const absl::Status& status);
+
+// `status`, a refusal for want of room, with the time after which to try again; RetryDelayOf() gives it back.
+absl::Status WithRetryDelay(absl::Status status, std::chrono::milliseconds delay);
+// nullopt of a status that carries none.
+std::optional<std::chrono::milliseconds> RetryDelayOf(const absl::Status& status);
 
 }  // namespace thermocline

@@ -16,6 +16,12 @@ StepFigures& StepFigures::operator+=(const StepFigures& other) {
   return *this;
 }
 
+StepFigures ShareOf(const StepFigures& step, int64_t index, int64_t n_tokens) {
+  StepFigures share = step;
+  share.bytes = step.bytes * (index + 1) / n_tokens - step.bytes * index / n_tokens;
+  return share;
+}
+
 void StepSums::Add(const StepFigures& step) {
   ++tokens;
   total += step;

@@ -17,6 +17,10 @@ struct StepFigures {
   bool operator==(const StepFigures&) const = default;
 };
 
+// What token `index` of a step of n_tokens counts: the neurons that the step read, which are those that any
+// of its tokens needed, and a part of the bytes. The parts of all tokens add up to the step's bytes.
+StepFigures ShareOf(const StepFigures& step, int64_t index, int64_t n_tokens);
+
 // An audited token: the predicted step beside the exact one.
 struct AuditFigures {
   int64_t active_neurons = 0;         // of all layers, in the exact step
@@ -25,7 +29,7 @@ struct AuditFigures {
   bool same_top = false;              // both have the same likeliest token
 };
 
-// Over decode steps of one token.
+// Over tokens of decode steps; of a token beside others its share (ShareOf).
 struct StepSums {
   int64_t tokens = 0;
   StepFigures total;

@@ -8,7 +8,7 @@ packages=(
   # toolchain
   g++ cmake ninja-build ccache pkg-config git
   # libraries
-  libabsl-dev libtbb-dev libhwy-dev libfmt-dev libspdlog-dev libcli11-dev nlohmann-json3-dev libicu-dev libssl-dev
+  libabsl-dev libtbb-dev libhwy-dev libfmt-dev libspdlog-dev libcli11-dev nlohmann-json3-dev libicu-dev libssl-dev libboost1.81-dev
   # placement
   coinor-libcbc-dev
   # service
@@ -16,9 +16,11 @@ packages=(
   # tests and benchmarks
   libgtest-dev libgmock-dev libbenchmark-dev libboost-context1.81-dev
   # Python clients, goldens and oracles of the tests
-  python3 python3-venv python3-pip python3-numpy python3-grpcio python3-protobuf
+  curl python3 python3-venv python3-pip python3-numpy python3-grpcio python3-protobuf
   # the report in a browser
   chromium fonts-dejavu-core python3-pil
+  # promtool, which checks what /metrics says
+  prometheus
 )
 case "${1:-}" in
   '') ;;
@@ -36,6 +38,11 @@ if [ "${#missing[@]}" -eq 0 ]; then
 fi
 as_root=()
 [ "$(id -u)" -eq 0 ] || as_root=(sudo)
+# Only promtool is wanted: where the package is new, the server that comes with it is kept from starting.
+if [[ " ${missing[*]} " == *' prometheus '* && ! -e /etc/systemd/system/prometheus.service ]]; then
+  "${as_root[@]}" mkdir -p /etc/systemd/system
+  "${as_root[@]}" ln -s /dev/null /etc/systemd/system/prometheus.service
+fi
 echo "install-deps: installing ${missing[*]}"
 "${as_root[@]}" apt-get update -qq
 DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null

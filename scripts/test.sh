@@ -2,7 +2,7 @@
 # Installs what is needed, builds, and runs every test: release build, then the memory- and race-sensitive rooms under sanitizers.
 # usage: test.sh [--quick] [--offline]
 #   --quick    release build only
-#   --offline  leave out the tests that need downloaded models (they are reported as not run)
+#   --offline  leave out the tests that need downloaded models or client packages (they are reported as not run)
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -22,11 +22,12 @@ done
 
 ./scripts/install-deps.sh
 if $offline; then
-  unset THERMOCLINE_TEST_MODELS
-  echo "test.sh: offline, the tests on real downloaded models are not run"
+  unset THERMOCLINE_TEST_MODELS THERMOCLINE_TEST_PYTHON
+  echo "test.sh: offline, the tests on real downloaded models and with downloaded client packages are not run"
 else
   THERMOCLINE_TEST_MODELS=$(./scripts/fetch-test-models.sh | tail -n 1)
-  export THERMOCLINE_TEST_MODELS
+  THERMOCLINE_TEST_PYTHON=$(./scripts/fetch-test-clients.sh | tail -n 1)
+  export THERMOCLINE_TEST_MODELS THERMOCLINE_TEST_PYTHON
 fi
 
 run_preset() {  # preset, targets to build (all when empty), then ctest's arguments

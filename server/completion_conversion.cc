@@ -6,7 +6,10 @@
 
 #include <chrono>
 #include <cstdint>
+#include <span>
 #include <utility>
+
+#include "server/prompt_text.h"
 
 namespace thermocline {
 namespace {
@@ -33,13 +36,8 @@ absl::StatusOr<std::chrono::milliseconds> ToTimeLimit(const google::protobuf::Du
 template <typename Message>
 absl::StatusOr<std::vector<TokenId>> ToPrompt(const Message& message, const Tokenizer& tokenizer) {
   switch (message.prompt_case()) {
-    case Message::kText: {
-      if (message.text().empty()) return FieldError("prompt", "text is empty");
-      auto encoded =
-          tokenizer.Encode(message.text(), {.add_bos = true, .parse_special = message.parse_special()});
-      if (!encoded.ok()) return FieldError("prompt", MessageOf(encoded.status()));
-      return encoded;
-    }
+    case Message::kText:
+      return EncodePrompt("prompt", message.text(), message.parse_special(), tokenizer);
     case Message::kTokenIds: {
       if (message.has_parse_special())
         return FieldError("parse_special", "only text can be parsed, not token_ids");
@@ -227,17 +225,11 @@ absl::StatusOr<v1::TokenizeResponse> Tokenize(const v1::TokenizeRequest& request
 
 absl::StatusOr<v1::DetokenizeResponse> Detokenize(const v1::DetokenizeRequest& request,
                                                   const Tokenizer& tokenizer) {
-  // The decoder rather than Tokenizer::Decode: a string of a message must be valid UTF-8.
-  IncrementalDecoder decoder(tokenizer, /*at_start=*/true);
+  const auto& ids = request.token_ids();
   v1::DetokenizeResponse response;
-  std::string& text = *response.mutable_text();
-  for (const TokenId id : request.token_ids()) {
-    if (id < 0 || id >= tokenizer.vocabulary_size()) {
-      return FieldError("token_ids", fmt::format("{} is not in [0, {})", id, tokenizer.vocabulary_size()));
-    }
-    text += decoder.Push(id);
-  }
-  text += decoder.Flush();
+  TC_ASSIGN_OR_RETURN(
+      *response.mutable_text(),
+      DecodeToText("token_ids", std::span(ids.data(), static_cast<size_t>(ids.size())), tokenizer));
   return response;
 }
 

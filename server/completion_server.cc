@@ -7,14 +7,13 @@
 #include <grpcpp/health_check_service_interface.h>
 
 #include <algorithm>
-#include <charconv>
 #include <mutex>
 #include <optional>
-#include <string_view>
 #include <utility>
 
 #include "server/admin_service.h"
 #include "server/completion_service.h"
+#include "server/listen_address.h"
 
 namespace thermocline {
 namespace {
@@ -24,39 +23,12 @@ using std::chrono::steady_clock;
 
 constexpr int64_t kLeastMessageBytes = 1 << 10;
 constexpr int64_t kMostMessageBytes = 1 << 30;
-constexpr milliseconds kOneDay = std::chrono::hours(24);
 // For the statuses of completions that the shutdown timeout cut short to reach their clients.
 constexpr milliseconds kLastWords{1'000};
 
 // Names under which health is reported, besides "" for the whole server.
 constexpr const char* kOtherServices[] = {"grpc.health.v1.Health",
                                           "grpc.reflection.v1alpha.ServerReflection"};
-
-absl::StatusOr<std::string> HostOf(const std::string& listen) {
-  const size_t colon = listen.rfind(':');
-  if (colon == std::string::npos || colon == 0) {
-    return FieldError("listen", fmt::format("\"{}\" is not HOST:PORT", listen));
-  }
-  const std::string host = listen.substr(0, colon);
-  const std::string_view port = std::string_view(listen).substr(colon + 1);
-  const bool bracketed = host.front() == '[' && host.back() == ']';
-  if (host.find(':') != std::string::npos && !bracketed) {
-    return FieldError("listen", fmt::format("the IPv6 address of \"{}\" must stand in brackets", listen));
-  }
-  uint16_t number = 0;
-  const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), number);
-  if (error != std::errc() || end != port.data() + port.size()) {
-    return FieldError("listen",
-                      fmt::format("port \"{}\" of \"{}\" is not a number in [0, 65535]", port, listen));
-  }
-  return host;
-}
-
-absl::Status CheckMillis(const char* option, milliseconds value, milliseconds least) {
-  if (value >= least && value <= kOneDay) return absl::OkStatus();
-  return FieldError(option, fmt::format("is {} ms, allowed are [{}, {}] ms", value.count(), least.count(),
-                                        kOneDay.count()));
-}
 
 // gRPC keeps both choices in globals that every later server of the process follows.
 void EnableHealthAndReflection() {
@@ -70,15 +42,14 @@ void EnableHealthAndReflection() {
 }  // namespace
 
 absl::Status CompletionServerOptions::Validate() const {
-  TC_RETURN_IF_ERROR(HostOf(listen).status());
-  if (max_message_bytes < kLeastMessageBytes || max_message_bytes > kMostMessageBytes) {
-    return FieldError("max_message_bytes", fmt::format("is {}, allowed are [{}, {}]", max_message_bytes,
-                                                       kLeastMessageBytes, kMostMessageBytes));
-  }
-  TC_RETURN_IF_ERROR(CheckMillis("min_client_ping_interval", min_client_ping_interval, milliseconds(1)));
-  TC_RETURN_IF_ERROR(CheckMillis("keepalive_interval", keepalive_interval, milliseconds(1000)));
-  TC_RETURN_IF_ERROR(CheckMillis("keepalive_timeout", keepalive_timeout, milliseconds(1)));
-  return CheckMillis("shutdown_timeout", shutdown_timeout, milliseconds(0));
+  TC_RETURN_IF_ERROR(ParseListenAddress("listen", listen).status());
+  TC_RETURN_IF_ERROR(
+      CheckOptionRange("max_message_bytes", max_message_bytes, kLeastMessageBytes, kMostMessageBytes));
+  TC_RETURN_IF_ERROR(
+      CheckOptionMillis("min_client_ping_interval", min_client_ping_interval, milliseconds(1)));
+  TC_RETURN_IF_ERROR(CheckOptionMillis("keepalive_interval", keepalive_interval, milliseconds(1000)));
+  TC_RETURN_IF_ERROR(CheckOptionMillis("keepalive_timeout", keepalive_timeout, milliseconds(1)));
+  return CheckOptionMillis("shutdown_timeout", shutdown_timeout, milliseconds(0));
 }
 
 struct CompletionServer::Impl {
@@ -107,7 +78,8 @@ absl::StatusOr<std::unique_ptr<CompletionServer>> CompletionServer::Start(
   TC_RETURN_IF_ERROR(options.Validate());
   EnableHealthAndReflection();
   auto impl = std::make_unique<Impl>(scheduler, tokenizer, model, options);
-  TC_ASSIGN_OR_RETURN(impl->host, HostOf(options.listen));
+  TC_ASSIGN_OR_RETURN(const ListenAddress address, ParseListenAddress("listen", options.listen));
+  impl->host = address.host;
 
   grpc::ServerBuilder builder;
   // Without this a second server could listen on the same port, and the two would share its calls.

@@ -12,6 +12,7 @@
 #include "model/plan.h"
 #include "model/tokenizer.h"
 #include "scheduler/scheduler.h"
+#include "server/call_counter.h"
 
 namespace thermocline {
 
@@ -54,11 +55,6 @@ struct CompletionServerOptions {
 
   // A FieldError that names the option, its value and the limit.
   absl::Status Validate() const;
-};
-
-struct CompletionServerStats {
-  int64_t active_calls = 0;      // completions that gRPC or the scheduler still works on
-  uint64_t cancelled_calls = 0;  // completions whose end the client, its deadline or its connection caused
 };
 
 // Safe to use from several threads.

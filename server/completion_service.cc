@@ -4,7 +4,9 @@
 
 #include <grpc/support/time.h>
 
+#include <chrono>
 #include <deque>
+#include <mutex>
 #include <optional>
 #include <utility>
 
@@ -200,36 +202,6 @@ v1::GetModelResponse ToMessage(const ServedModel& served, const RequestLimits& l
 }
 
 }  // namespace
-
-void CallCounter::Begin() {
-  const std::lock_guard lock(mutex_);
-  ++stats_.active_calls;
-}
-
-void CallCounter::End() {
-  const std::lock_guard lock(mutex_);
-  if (--stats_.active_calls == 0) idle_.notify_all();
-}
-
-void CallCounter::CountCancelled() {
-  const std::lock_guard lock(mutex_);
-  ++stats_.cancelled_calls;
-}
-
-bool CallCounter::WaitIdle(std::chrono::steady_clock::time_point until) {
-  std::unique_lock lock(mutex_);
-  return idle_.wait_until(lock, until, [this] { return stats_.active_calls == 0; });
-}
-
-void CallCounter::WaitIdle() {
-  std::unique_lock lock(mutex_);
-  idle_.wait(lock, [this] { return stats_.active_calls == 0; });
-}
-
-CompletionServerStats CallCounter::stats() const {
-  const std::lock_guard lock(mutex_);
-  return stats_;
-}
 
 CompletionService::CompletionService(Scheduler& scheduler, const Tokenizer& tokenizer,
                                      const ServedModel& model)

@@ -3,36 +3,16 @@
 #pragma once
 
 #include <atomic>
-#include <chrono>
-#include <condition_variable>
 #include <memory>
-#include <mutex>
 
 #include "core/status.h"
 #include "model/tokenizer.h"
 #include "scheduler/scheduler.h"
+#include "server/call_counter.h"
 #include "server/completion_server.h"
 #include "thermocline/v1/completion.grpc.pb.h"
 
 namespace thermocline {
-
-// Counts completions from their handler until nobody holds them any more. Shared with them, so that the last
-// one may outlive the service.
-class CallCounter {
- public:
-  void Begin();
-  void End();
-  void CountCancelled();
-  // Whether no call was active before the time was up.
-  bool WaitIdle(std::chrono::steady_clock::time_point until);
-  void WaitIdle();
-  CompletionServerStats stats() const;
-
- private:
-  mutable std::mutex mutex_;
-  std::condition_variable idle_;
-  CompletionServerStats stats_;  // guarded by mutex_
-};
 
 class CompletionService final : public v1::CompletionService::CallbackService {
  public:

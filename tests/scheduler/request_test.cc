@@ -118,6 +118,13 @@ TEST(DefaultQuality, IsAlwaysOffered) {
   EXPECT_EQ(DefaultQuality(true), Quality::kBalanced);
 }
 
+TEST(RetryDelayOf, IsWhatTheRefusalCarries) {
+  const absl::Status refused = ResourceExhausted("full");
+  EXPECT_EQ(RetryDelayOf(refused), std::nullopt);
+  EXPECT_EQ(RetryDelayOf(WithRetryDelay(refused, std::chrono::milliseconds(1500))),
+            std::chrono::milliseconds(1500));
+}
+
 TEST(FieldOf, IsEmptyForOtherErrors) { EXPECT_EQ(FieldOf(InvalidArgument("no field")), ""); }
 
 }  // namespace

@@ -5,49 +5,21 @@
 #include <gtest/gtest.h>
 
 #include <future>
+#include <thread>
 
+#include "tests/support/puppet_requests.h"
 #include "tests/support/puppet_runner.h"
 #include "tests/support/puppet_tokenizer.h"
+#include "tests/support/recorder.h"
 
 namespace thermocline {
 namespace {
 
+using testing::Prompt;
 using testing::PuppetRunner;
 using testing::PuppetTokenizer;
+using testing::Recorder;
 using namespace std::chrono_literals;
-
-// Gathers what a request gives out, and lets a test wait for its end.
-class Recorder final : public CompletionObserver {
- public:
-  void OnDelta(CompletionDelta delta) override {
-    EXPECT_FALSE(ended_) << "a delta after the end";
-    text += delta.text;
-    token_ids.insert(token_ids.end(), delta.token_ids.begin(), delta.token_ids.end());
-    logprobs.insert(logprobs.end(), delta.logprobs.begin(), delta.logprobs.end());
-  }
-  void OnFinish(absl::StatusOr<CompletionSummary> result) override {
-    EXPECT_FALSE(ended_) << "two ends";
-    ended_ = true;
-    end_.set_value(std::move(result));
-  }
-  absl::StatusOr<CompletionSummary> Wait() { return future_.get(); }
-
-  std::string text;
-  std::vector<TokenId> token_ids;
-  std::vector<TokenLogprob> logprobs;
-
- private:
-  bool ended_ = false;
-  std::promise<absl::StatusOr<CompletionSummary>> end_;
-  std::future<absl::StatusOr<CompletionSummary>> future_ = end_.get_future();
-};
-
-CompletionRequest Prompt(std::string_view text, int64_t max_tokens = 5) {
-  CompletionRequest request;
-  request.prompt = PuppetTokenizer::IdsOf(text);
-  request.stopping.max_tokens = max_tokens;
-  return request;
-}
 
 class SchedulerTest : public ::testing::Test {
  protected:
@@ -218,7 +190,10 @@ TEST_F(SchedulerTest, AFullQueueRefuses) {
   runner_.WaitUntilHeld();
   ASSERT_TRUE(submit().ok());
   ASSERT_TRUE(submit().ok());
-  EXPECT_EQ(submit(), ResourceExhausted("the queue is full: 2 requests wait, the limit is 2"));
+  const absl::Status refused = submit();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(MessageOf(refused), "the queue is full: 2 requests wait, the limit is 2");
+  EXPECT_TRUE(RetryDelayOf(refused).has_value());
   runner_.Release();
   for (const auto& recorder : admitted) EXPECT_EQ(recorder->Wait()->completion_tokens, 5);
 }
@@ -285,118 +260,77 @@ TEST_F(SchedulerTest, DrainCancelsWhatOutlastsTheTimeout) {
   EXPECT_EQ(waiting->Wait().status(), Unavailable("the server is shutting down"));
 }
 
-class QualityTest : public ::testing::Test {
- protected:
-  // Submits and waits.
-  static absl::StatusOr<CompletionSummary> Complete(Scheduler& scheduler, CompletionRequest request,
-                                                    std::vector<TokenId>* tokens = nullptr) {
-    const auto recorder = std::make_shared<Recorder>();
-    TC_RETURN_IF_ERROR(scheduler.Submit(std::move(request), recorder).status());
-    auto result = recorder->Wait();
-    if (tokens != nullptr) *tokens = recorder->token_ids;
-    return result;
-  }
-  static CompletionRequest Asking(std::optional<Quality> quality, int64_t max_tokens = 5) {
-    CompletionRequest request = Prompt("a", max_tokens);
-    request.quality = quality;
-    return request;
-  }
-
-  PuppetTokenizer tokenizer_;
-  PuppetRunner runner_{/*context_length=*/64, /*max_step_tokens=*/4, /*predicts=*/true};
-};
-
-TEST_F(QualityTest, EachRequestIsDecodedWithItsOwn) {
-  Scheduler scheduler(runner_, tokenizer_);
-  EXPECT_EQ(Complete(scheduler, Asking(Quality::kFast, 3))->quality, Quality::kFast);
-  EXPECT_EQ(Complete(scheduler, Asking(Quality::kExact, 3))->quality, Quality::kExact);
-  EXPECT_EQ(Complete(scheduler, Asking(std::nullopt, 2))->quality, Quality::kBalanced);
-  EXPECT_EQ(runner_.decode_qualities(), (std::vector{Quality::kFast, Quality::kFast, Quality::kExact,
-                                                     Quality::kExact, Quality::kBalanced}));
+TEST_F(SchedulerTest, AQueuedRequestOutOfTimeEndsWhileOthersRun) {
+  Scheduler one(runner_, tokenizer_, {.max_running_requests = 1});
+  runner_.HoldAt(2);
+  const auto running = std::make_shared<Recorder>(), late = std::make_shared<Recorder>(),
+             slow = std::make_shared<Recorder>();
+  ASSERT_TRUE(one.Submit(Prompt("a", 30), running).ok());
+  runner_.WaitUntilHeld();
+  CompletionRequest request = Prompt("xyz");
+  request.deadline = std::chrono::steady_clock::now() - 1ms;
+  ASSERT_TRUE(one.Submit(request, late).ok());
+  request.deadline.reset();
+  request.stopping.time_limit = 1ms;
+  request.echo = true;
+  ASSERT_TRUE(one.Submit(request, slow).ok());
+  std::this_thread::sleep_for(2ms);
+  runner_.HoldAt(3);  // one step later
+  EXPECT_EQ(late->Wait().status().code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(slow->Wait()->finish_reason, FinishReason::kTimeLimit);
+  EXPECT_EQ(slow->text, "xyz");
+  EXPECT_LE(runner_.forward_calls(), 3);  // held there
+  runner_.Release();
+  EXPECT_EQ(running->Wait()->completion_tokens, 30);
 }
 
-TEST_F(QualityTest, WithoutPredictorsOnlyExactIsAdmitted) {
-  PuppetRunner plain;
-  Scheduler scheduler(plain, tokenizer_);
-  const auto refused = Complete(scheduler, Asking(Quality::kBalanced));
-  EXPECT_EQ(FieldOf(refused.status()), "quality") << refused.status();
-  EXPECT_EQ(plain.forward_calls(), 0);
-  EXPECT_EQ(Complete(scheduler, Asking(std::nullopt))->quality, Quality::kExact);
-  EXPECT_TRUE(Complete(scheduler, Asking(Quality::kExact)).ok());
+TEST_F(SchedulerTest, TheQueueIsBoundedByTokensToo) {
+  Scheduler scheduler(runner_, tokenizer_, {.max_queued_tokens = 40});
+  runner_.HoldAt(1);
+  std::vector<std::shared_ptr<Recorder>> admitted;
+  const auto submit = [&](size_t n_tokens) {
+    admitted.push_back(std::make_shared<Recorder>());
+    return scheduler.Submit(Prompt(std::string(n_tokens, 'a'), 1), admitted.back()).status();
+  };
+  ASSERT_TRUE(submit(5).ok());
+  runner_.WaitUntilHeld();
+  ASSERT_TRUE(submit(30).ok());
+  EXPECT_EQ(scheduler.stats().waiting_tokens, 30);
+  const absl::Status refused = submit(11);
+  admitted.pop_back();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(MessageOf(refused),
+            "the queue is full: requests of 30 tokens wait, 11 more exceed the limit of 40");
+  EXPECT_TRUE(submit(10).ok());
+  runner_.Release();
+  for (const auto& recorder : admitted) EXPECT_TRUE(recorder->Wait().ok());
 }
 
-TEST_F(QualityTest, DecodeStepsAddUpForTheRequestAndForAll) {
-  Scheduler scheduler(runner_, tokenizer_);
-  const StepSums exact = Complete(scheduler, Asking(Quality::kExact, 4))->decode_steps;
-  EXPECT_EQ(exact.tokens, 3);  // the last token needs no step, the prompt's are not counted
-  EXPECT_EQ(exact.total.neurons, 300);
-  EXPECT_EQ(exact.total.marked_neurons, 300);
-  EXPECT_EQ(exact.bytes_per_token(), 400);
-  const StepSums fast = Complete(scheduler, Asking(Quality::kFast, 2))->decode_steps;
-  EXPECT_EQ(fast.tokens, 1);
-  EXPECT_EQ(fast.total, PuppetRunner::FiguresOf(StepKind::kDecode, Quality::kFast));
-  const SchedulerStats stats = scheduler.stats();
-  EXPECT_EQ(stats.decode_steps.tokens, 4);
-  EXPECT_EQ(stats.decode_steps.total.marked_neurons, 310);
-  EXPECT_EQ(stats.execution.steps, 6u);  // two prompts and four tokens
-  EXPECT_EQ(stats.execution.overlap_ratio(), 0.75);
-}
-
-TEST_F(QualityTest, OneTokenInSoManyIsAudited) {
-  Scheduler scheduler(runner_, tokenizer_, {.audit_every = 3});
-  // Positions of decode steps: 1 to 7 of the first request, 1 to 4 of the last. Exact ones are not counted.
-  ASSERT_TRUE(Complete(scheduler, Asking(Quality::kFast, 8)).ok());
-  ASSERT_TRUE(Complete(scheduler, Asking(Quality::kExact, 9)).ok());
-  ASSERT_TRUE(Complete(scheduler, Asking(Quality::kBalanced, 5)).ok());
-  EXPECT_EQ(runner_.audited_positions(), (std::vector<int64_t>{3, 6, 2}));
-  // 8 of 8, 8 of 8 and 6 of 8 neurons; 0.375, 0.125 and 0.25; odd, even, even.
-  const AuditSums audits = scheduler.stats().audits;
-  EXPECT_EQ(audits.tokens, 3);
-  EXPECT_EQ(audits.recall(), 22.0 / 24);
-  EXPECT_EQ(audits.kl_mean(), 0.25);
-  EXPECT_EQ(audits.kl_max, 0.375);
-  EXPECT_EQ(audits.top1_agreement(), 2.0 / 3);
-}
-
-TEST_F(QualityTest, AuditsChangeNothing) {
-  CompletionRequest request = Asking(Quality::kFast, 40);
-  request.sampling.temperature = 3;
-  request.sampling.seed = 7;
-  std::vector<TokenId> expected;
-  StepSums expected_steps;
-  for (const int64_t every : {0, 1, 4}) {
-    PuppetRunner runner(/*context_length=*/64, /*max_step_tokens=*/4, /*predicts=*/true);
-    Scheduler scheduler(runner, tokenizer_, {.audit_every = every});
-    std::vector<TokenId> tokens;
-    const auto summary = Complete(scheduler, request, &tokens);
-    ASSERT_TRUE(summary.ok()) << summary.status();
-    EXPECT_EQ(scheduler.stats().audits.tokens, every > 0 ? 39 / every : 0);
-    if (every == 0) {
-      expected = tokens;
-      expected_steps = summary->decode_steps;
-    }
-    EXPECT_EQ(tokens, expected) << every;
-    EXPECT_EQ(summary->decode_steps.total, expected_steps.total) << every;
-  }
-}
-
-TEST_F(QualityTest, AnAuditsFailureIsTheRequests) {
-  runner_.FailAfter(PuppetTokenizer::IdOf('c'), Internal("device lost"));
-  Scheduler scheduler(runner_, tokenizer_, {.audit_every = 1});
-  EXPECT_EQ(Complete(scheduler, Asking(Quality::kFast)).status(), Internal("device lost"));
-  EXPECT_EQ(scheduler.stats().audits.tokens, 1);
-}
-
-TEST(SchedulerLifetime, DestructionEndsWhatRuns) {
-  PuppetTokenizer tokenizer;
-  PuppetRunner runner;
-  const auto recorder = std::make_shared<Recorder>();
-  {
-    Scheduler scheduler(runner, tokenizer);
-    ASSERT_TRUE(scheduler.Submit(Prompt("a", 4000), recorder).ok());
-  }
-  const auto result = recorder->Wait();
-  EXPECT_TRUE(result.ok() || result.status().code() == absl::StatusCode::kUnavailable);
+TEST_F(SchedulerTest, WhatArrivesTogetherRunsTogether) {
+  runner_.HoldAt(1);
+  const auto first = std::make_shared<Recorder>(), second = std::make_shared<Recorder>(),
+             third = std::make_shared<Recorder>();
+  ASSERT_TRUE(scheduler_.Submit(Prompt("a", 9), first).ok());
+  runner_.WaitUntilHeld();
+  ASSERT_TRUE(scheduler_.Submit(Prompt("k", 9), second).ok());
+  ASSERT_TRUE(scheduler_.Submit(Prompt("r", 9), third).ok());
+  runner_.Release();
+  EXPECT_TRUE(first->Wait().ok());
+  EXPECT_TRUE(second->Wait().ok());
+  EXPECT_TRUE(third->Wait().ok());
+  EXPECT_EQ(first->text, "bcdefghij");
+  EXPECT_EQ(second->text, "lmnopqrst");
+  EXPECT_EQ(third->text, "stuvwxyza");
+  // Alone they would take 24 decode steps. Here the last decodes with the others from the third one on at the
+  // latest, whether the prompts came in one chunk or two.
+  const SchedulerStats stats = scheduler_.stats();
+  EXPECT_LE(stats.prefill_steps, 3u);
+  EXPECT_LE(stats.decode_step_count, 10u);
+  EXPECT_EQ(stats.generated_tokens, 27u);
+  EXPECT_EQ(stats.prompt_tokens, 3u);
+  EXPECT_EQ(stats.pages, runner_.n_kv_pages());
+  EXPECT_EQ(stats.used_pages, 0);
+  EXPECT_EQ(stats.running, 0);
 }
 
 }  // namespace

@@ -23,6 +23,19 @@ TEST(StepSums, AddUpEveryFigure) {
   EXPECT_EQ(sums.bytes_per_token(), 75.5);
 }
 
+TEST(ShareOf, BytesAreDividedAndNeuronsCountForEach) {
+  const StepFigures step{.neurons = 50, .marked_neurons = 20, .active_neurons = 7, .bytes = 1000};
+  int64_t bytes = 0;
+  for (int64_t token = 0; token < 7; ++token) {
+    const StepFigures share = ShareOf(step, token, 7);
+    EXPECT_EQ(share.marked_neurons, 20);
+    EXPECT_NEAR(static_cast<double>(share.bytes), 1000.0 / 7, 1);
+    bytes += share.bytes;
+  }
+  EXPECT_EQ(bytes, 1000);
+  EXPECT_EQ(ShareOf(step, 0, 1), step);
+}
+
 TEST(AuditSums, RecallIsOfNeuronsAndDistancesAreOfTokens) {
   AuditSums sums;
   sums.Add({.active_neurons = 30, .marked_active_neurons = 30, .kl_divergence = 0.25, .same_top = true});

@@ -75,8 +75,9 @@ TEST(GetStats, AddsUpWhatRequestsDid) {
 TEST(GetStats, SeesWhatRunsAndWaits) {
   TestServer server;
   server.runner.HoldAt(2);
-  BackgroundCall running(server, TextRequest("abc", 3)), waiting(server, TextRequest("abc", 3));
+  BackgroundCall running(server, TextRequest("abc", 3));
   server.runner.WaitUntilHeld();
+  BackgroundCall waiting(server, TextRequest("abc", 3));  // until the held step is over
   EXPECT_TRUE(Eventually([&] { return StatsOf(server).requests_waiting() == 1; }));
   const v1::Stats stats = StatsOf(server);
   EXPECT_EQ(stats.requests_running(), 1);

@@ -169,15 +169,14 @@ TEST(Shutdown, FinishesWhatRunsAndRefusesWhatIsNew) {
 }
 
 TEST(Shutdown, TimeoutCutsShortWhatStillRuns) {
-  // A completion that takes far longer than any timeout, and one that waits for it.
-  TestServer server({.context_length = 1'000'000'000, .shutdown_timeout = milliseconds(50)});
-  BackgroundCall running(server, TextRequest("abc", 999'999'000));
-  ASSERT_TRUE(Eventually([&] { return server.runner.forward_calls() > 1; }));
-  BackgroundCall waiting(server, TextRequest("x", 2), &CompleteWith);
-  ASSERT_TRUE(Eventually([&] { return server.scheduler.stats().waiting == 1; }));
+  // Completions that take far longer than the timeout.
+  TestServer server({.context_length = 100'000, .shutdown_timeout = milliseconds(50)});
+  BackgroundCall streamed(server, TextRequest("abc", 99'000));
+  BackgroundCall unary(server, TextRequest("x", 99'000), &CompleteWith);
+  ASSERT_TRUE(Eventually([&] { return server.scheduler.stats().running == 2; }));
   EXPECT_FALSE(server.server->Shutdown());
-  EXPECT_EQ(running.Wait().status.error_code(), grpc::UNAVAILABLE);
-  EXPECT_EQ(waiting.Wait().status.error_code(), grpc::UNAVAILABLE);
+  EXPECT_EQ(streamed.Wait().status.error_code(), grpc::UNAVAILABLE);
+  EXPECT_EQ(unary.Wait().status.error_code(), grpc::UNAVAILABLE);
   EXPECT_EQ(server.server->stats().active_calls, 0);
 }
 

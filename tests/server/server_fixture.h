@@ -8,7 +8,6 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
-#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -17,41 +16,14 @@
 
 #include "scheduler/scheduler.h"
 #include "server/completion_server.h"
+#include "tests/server/eventually.h"
+#include "tests/server/puppet_model.h"
 #include "tests/support/puppet_runner.h"
 #include "tests/support/puppet_tokenizer.h"
 #include "thermocline/v1/admin.grpc.pb.h"
 #include "thermocline/v1/completion.grpc.pb.h"
 
 namespace thermocline::testing {
-
-// Waits for what another thread brings about. The limit only ends a test that has failed.
-inline bool Eventually(const std::function<bool()>& condition) {
-  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > give_up) return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
-  return true;
-}
-
-inline ServedModel PuppetModel() {
-  return {.name = "puppet.gguf",
-          .architecture = "llama",
-          .activation = "relu",
-          .gated = true,
-          .n_layers = 2,
-          .d_model = 64,
-          .d_ff = 256,
-          .n_heads = 4,
-          .n_kv_heads = 2,
-          .d_head = 16,
-          .weight_types = {"Q4_0", "F32"},
-          .weight_bytes = 123456,
-          .mode = "predicted",
-          .devices = {{.name = "cpu", .used_bytes = 1000},
-                      {.name = "host", .kind = DeviceKind::kHost, .used_bytes = 300, .budget_bytes = 400}},
-          .hot_neurons = {100, 56}};
-}
 
 struct ServerSetup {
   int64_t max_queued_requests = 16;

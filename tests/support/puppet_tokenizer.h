@@ -50,6 +50,18 @@ class PuppetTokenizer final : public Tokenizer {
     return ids;
   }
 
+  absl::StatusOr<std::vector<TokenId>> EncodePieces(std::span<const Piece> pieces,
+                                                    bool add_bos) const override {
+    std::vector<TokenId> ids;
+    if (add_bos) ids.push_back(kBos);
+    for (const Piece& piece : pieces) {
+      TC_ASSIGN_OR_RETURN(const std::vector<TokenId> more,
+                          Encode(piece.text, {.add_bos = false, .parse_special = piece.parse_special}));
+      ids.insert(ids.end(), more.begin(), more.end());
+    }
+    return ids;
+  }
+
   std::string_view TokenBytes(TokenId id) const override {
     return id < kFirstByte ? std::string_view() : std::string_view(&bytes_[static_cast<size_t>(id - 3)], 1);
   }
