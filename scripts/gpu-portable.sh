@@ -52,6 +52,10 @@ if [ -z "$cublas" ]; then
     [ -e "$folder/libcublas.so.13" ] && cublas=$folder && break
   done
 fi
+if [ -z "$cublas" ]; then # wherever it is
+  found=$(find /usr /opt /home /root -name libcublas.so.13 2>/dev/null | head -n1)
+  [ -z "$found" ] || cublas=$(dirname "$found")
+fi
 driver=
 for folder in /usr/local/nvidia/lib64 /usr/local/nvidia/lib /usr/lib/wsl/lib; do
   [ -e "$folder/libcuda.so.1" ] && driver=$driver:$folder
