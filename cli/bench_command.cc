@@ -6,6 +6,7 @@
 
 #include "cli/bench_output.h"
 #include "cli/commands.h"
+#include "cli/planning_flags.h"
 #include "core/mapped_file.h"
 #include "model/quantize.h"
 #include "profiler/bandwidth.h"
@@ -20,6 +21,7 @@ struct Flags {
   ModelFlags model;
   ExecutionFlags execution;
   std::vector<std::string> modes;  // empty: all that the model and its profile have
+  std::vector<std::string> plans;  // "layers:24GiB"; empty: one run with the plan that there is
   std::string quality = "balanced";
   std::string text;  // empty: made-up tokens
   int64_t prompt_tokens = 128;
@@ -106,52 +108,106 @@ absl::Status MeasurePeak(const ThreadTeam& team, Samples& gb_per_second) {
   return absl::OkStatus();
 }
 
-absl::Status Bench(Flags flags) {
-  TC_RETURN_IF_ERROR(CheckAtLeastOne("--prompt-tokens", flags.prompt_tokens));
-  TC_RETURN_IF_ERROR(CheckAtLeastOne("--decode-tokens", flags.decode_tokens));
-  TC_RETURN_IF_ERROR(CheckAtLeastOne("--repetitions", flags.repetitions));
-  TC_ASSIGN_OR_RETURN(std::vector<NeuronMode> modes, ParseModes(flags.modes));
-  const auto quality = ParseQuality(flags.quality);
-  if (!quality.ok()) return FieldError("--quality", MessageOf(quality.status()));
-  if (*quality == Quality::kExact)
-    return FieldError("--quality",
-                      "is exact, which is a mode of its own; of mode predicted it is balanced or fast");
-  flags.execution.mode = flags.modes.empty() ? "auto" : NameOf(modes.back());
-  TC_ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model, LoadModel(flags.model, flags.execution));
-  Transformer& runner = *model->runner;
-  if (flags.modes.empty()) modes.assign(std::begin(kModes), std::ranges::find(kModes, runner.mode()) + 1);
+// What is measured of a model with one plan.
+struct Run {
+  std::string name;  // as given to --plans
+  ExecutionFlags execution;
+  std::vector<NeuronMode> modes;  // empty: all that the model and its profile have
+};
+
+// OBJECTIVE or OBJECTIVE:SIZE. Whole layers are the dense split, so they are measured in mode dense alone.
+absl::StatusOr<Run> ParsePlan(const std::string& text, const Flags& flags,
+                              const std::vector<NeuronMode>& modes) {
+  Run run{.name = text, .execution = flags.execution, .modes = modes};
+  const size_t colon = text.find(':');
+  run.execution.objective = text.substr(0, colon);
+  if (colon != std::string::npos) run.execution.gpu_memory = text.substr(colon + 1);
+  const auto objective = ParseObjective(run.execution.objective);
+  if (!objective.ok()) return FieldError("--plans", MessageOf(objective.status()));
+  if (!run.execution.gpu_memory.empty()) {
+    const absl::Status size = ParseSize(run.execution.gpu_memory).status();
+    if (!size.ok()) return FieldError("--plans", MessageOf(size));
+  }
+  if (*objective == PlacementObjective::kLayers) {
+    run.execution.mode = NameOf(NeuronMode::kDense);
+    run.modes = {NeuronMode::kDense};
+  }
+  return run;
+}
+
+absl::StatusOr<std::vector<Run>> ReadRuns(const Flags& flags, const std::vector<NeuronMode>& modes) {
+  if (flags.plans.empty()) return std::vector<Run>{{.execution = flags.execution, .modes = modes}};
+  if (flags.execution.device != "host" && flags.execution.device != "cuda")
+    return FieldError("--plans", "needs --device cuda or host");
+  std::vector<Run> runs;
+  for (const std::string& text : flags.plans) {
+    TC_ASSIGN_OR_RETURN(Run run, ParsePlan(text, flags, modes));
+    runs.push_back(std::move(run));
+  }
+  return runs;
+}
+
+absl::Status Measure(const Flags& flags, std::vector<NeuronMode> modes, const LoadedModel& model,
+                     BenchResult& result) {
+  Transformer& runner = *model.runner;
+  if (modes.empty()) modes.assign(std::begin(kModes), std::ranges::find(kModes, runner.mode()) + 1);
   const int64_t needed = flags.prompt_tokens + flags.decode_tokens;
   if (needed > runner.context_length()) {
     return FieldError("--decode-tokens", fmt::format("prompt and decoded tokens are {}, the context is {}",
                                                      needed, runner.context_length()));
   }
-  TC_ASSIGN_OR_RETURN(std::vector<TokenId> prompt, BenchPrompt(flags, *model));
-
-  BenchResult result{.model = model.get(),
-                     .cpu = ReadCpuInfo(),
-                     .prompt_tokens = flags.prompt_tokens,
-                     .decode_tokens = flags.decode_tokens,
-                     .quality = *quality};
+  TC_ASSIGN_OR_RETURN(std::vector<TokenId> prompt, BenchPrompt(flags, model));
   // The emulated accelerator reads the same memory with a thread of its own.
   TC_ASSIGN_OR_RETURN(const std::unique_ptr<ThreadTeam> readers,
-                      ThreadTeam::Create(model->team->threads() + (model->emulated() ? 1 : 0)));
+                      ThreadTeam::Create(model.team->threads() + (model.emulated() ? 1 : 0)));
   // Before and after, since the machine may be shared: the median of both is the peak.
   TC_RETURN_IF_ERROR(MeasurePeak(*readers, result.read_gb_per_second));
   TC_ASSIGN_OR_RETURN(result.figures, MeasureModes(runner, {.modes = std::move(modes),
-                                                            .quality = *quality,
+                                                            .quality = result.quality,
                                                             .prompt = std::move(prompt),
                                                             .decode_tokens = flags.decode_tokens,
                                                             .repetitions = flags.repetitions}));
   TC_RETURN_IF_ERROR(MeasurePeak(*readers, result.read_gb_per_second));
   if (flags.crossover) {
-    result.crossover_shape = CrossoverShape(*model);
-    TC_ASSIGN_OR_RETURN(result.crossover, MeasureCrossover(model->cpu, {.shape = result.crossover_shape,
-                                                                        .repetitions = flags.repetitions}));
+    result.crossover_shape = CrossoverShape(model);
+    TC_ASSIGN_OR_RETURN(result.crossover, MeasureCrossover(model.cpu, {.shape = result.crossover_shape,
+                                                                       .repetitions = flags.repetitions}));
   }
-  if (!flags.json_path.empty())
-    TC_RETURN_IF_ERROR(WriteText(flags.json_path, BenchJson(result).dump(flags.json_path == "-" ? -1 : 1)));
-  if (flags.json_path != "-") PrintBench(result);
   return absl::OkStatus();
+}
+
+absl::Status Bench(Flags flags) {
+  TC_RETURN_IF_ERROR(CheckAtLeastOne("--prompt-tokens", flags.prompt_tokens));
+  TC_RETURN_IF_ERROR(CheckAtLeastOne("--decode-tokens", flags.decode_tokens));
+  TC_RETURN_IF_ERROR(CheckAtLeastOne("--repetitions", flags.repetitions));
+  TC_ASSIGN_OR_RETURN(const std::vector<NeuronMode> asked_for, ParseModes(flags.modes));
+  const auto quality = ParseQuality(flags.quality);
+  if (!quality.ok()) return FieldError("--quality", MessageOf(quality.status()));
+  if (*quality == Quality::kExact)
+    return FieldError("--quality",
+                      "is exact, which is a mode of its own; of mode predicted it is balanced or fast");
+  flags.execution.mode = flags.modes.empty() ? "auto" : NameOf(asked_for.back());
+  TC_ASSIGN_OR_RETURN(const std::vector<Run> runs,
+                      ReadRuns(flags, flags.modes.empty() ? std::vector<NeuronMode>() : asked_for));
+  BenchRuns results;
+  std::optional<Checkpoint> checkpoint;  // the same in every run
+  for (const Run& run : runs) {
+    // One model at a time: a split takes its weights apart.
+    TC_ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model,
+                        LoadModel(flags.model, run.execution, {}, std::move(checkpoint)));
+    BenchResult result{.model = model.get(),
+                       .cpu = ReadCpuInfo(),
+                       .prompt_tokens = flags.prompt_tokens,
+                       .decode_tokens = flags.decode_tokens,
+                       .quality = *quality};
+    TC_RETURN_IF_ERROR(Measure(flags, run.modes, *model, result));
+    results.Add(run.name, result);
+    if (flags.json_path != "-") PrintBench(result);
+    checkpoint = std::move(model->checkpoint);
+  }
+  if (flags.json_path != "-") results.PrintComparison();
+  if (flags.json_path.empty()) return absl::OkStatus();
+  return WriteText(flags.json_path, results.Json().dump(flags.json_path == "-" ? -1 : 1));
 }
 
 }  // namespace
@@ -167,6 +223,11 @@ void AddBenchCommand(CLI::App& program, Command& command) {
       ->add_option(
           "--modes", flags->modes,
           "comma-separated modes to measure beside dense: exact, predicted; all that there are if not given")
+      ->delimiter(',');
+  bench
+      ->add_option("--plans", flags->plans,
+                   "comma-separated plans to make and measure in turn: OBJECTIVE or OBJECTIVE:SIZE, such as "
+                   "layers:24GiB,latency:24GiB; layers is the dense split that the others are held against")
       ->delimiter(',');
   bench->add_option("--quality", flags->quality, "of mode predicted: balanced or fast")
       ->capture_default_str();

@@ -54,6 +54,32 @@ ordered_json ModeJson(const ModeFigures& mode, const BenchResult& result) {
   return json;
 }
 
+// Of a run with an accelerator. A plan foretells mode predicted, and where there are no predictors exact;
+// whole layers, the dense split.
+ordered_json PlanFigures(const BenchResult& result) {
+  const Plan& plan = *result.model->plan;
+  int64_t used_bytes = 0;
+  for (const Device* device : result.model->runner->devices()) {
+    if (device->kind() != DeviceKind::kCpu) used_bytes += device->used_bytes();
+  }
+  const ModeFigures& foretold = plan.objective == PlacementObjective::kLayers ? result.figures.modes.front()
+                                                                              : result.figures.modes.back();
+  const double predicted = plan.prediction.tokens_per_second;
+  const double measured = foretold.decode_tokens_per_second.median();
+  return {{"objective", NameOf(plan.objective)},
+          {"hot_neurons", plan.hot_neurons()},
+          {"budget_bytes", plan.accelerator_budget()},
+          {"used_bytes", used_bytes},
+          {"used_share_of_budget",
+           static_cast<double>(used_bytes) / static_cast<double>(plan.accelerator_budget())},
+          {"binding", plan.prediction.binding},
+          {"mode", NameOf(foretold.mode)},
+          {"predicted_tokens_per_second", predicted},
+          {"measured_tokens_per_second", measured},
+          {"measured_over_predicted",
+           predicted > 0 ? ordered_json(measured / predicted) : ordered_json(nullptr)}};
+}
+
 ordered_json CrossoverJson(const SyntheticShape& shape, const Crossover& crossover) {
   ordered_json rows = ordered_json::array();
   for (const CrossoverRow& row : crossover.rows) {
@@ -111,6 +137,17 @@ void PrintDevices(const BenchResult& result) {
   }
 }
 
+void PrintPlanFigures(const ordered_json& plan) {
+  fmt::print(
+      "plan for {}: {} of {} used ({:.1f}%), {} hot neurons; {} tokens/s expected in mode {}, {:.1f} "
+      "measured\n",
+      plan["objective"].get<std::string>(), FormatBytes(plan["used_bytes"].get<int64_t>()),
+      FormatBytes(plan["budget_bytes"].get<int64_t>()), 100 * plan["used_share_of_budget"].get<double>(),
+      plan["hot_neurons"].get<int64_t>(),
+      fmt::format("{:.1f}", plan["predicted_tokens_per_second"].get<double>()),
+      plan["mode"].get<std::string>(), plan["measured_tokens_per_second"].get<double>());
+}
+
 void PrintCrossover(const SyntheticShape& shape, const Crossover& crossover) {
   fmt::print("\nA feed-forward block of {} neurons of width {}, {} and {}, one token:\n", shape.d_ff,
              shape.d_model, NameOf(shape.gate_type), NameOf(shape.down_type));
@@ -143,7 +180,8 @@ ordered_json BenchJson(const BenchResult& result) {
                        {"model",
                         {{"file", FileNameOf(model.checkpoint.path)},
                          {"sha256", model.checkpoint.Sha256()},
-                         {"type", MainType(model.checkpoint)}}},
+                         {"type", MainType(model.checkpoint)},
+                         {"bytes", model.checkpoint.total_bytes()}}},
                        {"prompt_tokens", result.prompt_tokens},
                        {"decode_tokens", result.decode_tokens},
                        {"modes", std::move(modes)},
@@ -153,6 +191,7 @@ ordered_json BenchJson(const BenchResult& result) {
     for (const Device* device : model.runner->devices())
       devices.push_back({{"name", device->name()}, {"used_bytes", device->used_bytes()}});
     json["devices"] = std::move(devices);
+    json["plan"] = PlanFigures(result);
   }
   if (result.crossover) json["crossover"] = CrossoverJson(result.crossover_shape, *result.crossover);
   return json;
@@ -164,7 +203,10 @@ void PrintBench(const BenchResult& result) {
              model.cpu.kernels->isa, model.team->threads(), result.read_gb_per_second.median());
   fmt::print("{} | {}\n\n", model.checkpoint.path, MainType(model.checkpoint));
   PrintModes(result);
-  if (HasAccelerators(result)) PrintDevices(result);
+  if (HasAccelerators(result)) {
+    PrintDevices(result);
+    PrintPlanFigures(PlanFigures(result));
+  }
   int64_t most_bytes = 0;
   for (const ModeFigures& mode : result.figures.modes)
     most_bytes = std::max(most_bytes, mode.bytes_per_token);
@@ -175,6 +217,56 @@ void PrintBench(const BenchResult& result) {
         FormatBytes(result.cpu.last_level_cache_bytes));
   }
   if (result.crossover) PrintCrossover(result.crossover_shape, *result.crossover);
+}
+
+void BenchRuns::Add(const std::string& plan, const BenchResult& result) {
+  ordered_json run = BenchJson(result);
+  if (plan.empty()) {
+    json_ = std::move(run);
+    return;
+  }
+  if (json_.is_null()) json_ = {{"version", THERMOCLINE_VERSION}, {"plans", ordered_json::object()}};
+  if (run.contains("plan") && run["plan"]["objective"] != "layers") {
+    for (const auto& other : json_["plans"]) {
+      const ordered_json& split = other["plan"];
+      if (split["objective"] != "layers" || split["budget_bytes"] != run["plan"]["budget_bytes"]) continue;
+      // Of quantised models neurons are held in more bytes than the file's (down as Q8_0), which slows a
+      // dense step down. Had it read the file's bytes at the same rate, it would have taken this share of its
+      // time.
+      const double share = std::min(1.0, run["model"]["bytes"].get<double>() /
+                                             other["modes"]["dense"]["bytes_per_token"].get<double>());
+      for (auto& mode : run["modes"]) {
+        const double speedup = mode["decode_tokens_per_second"]["median"].get<double>() /
+                               split["measured_tokens_per_second"].get<double>();
+        mode["speedup_over_dense_split"] = speedup;
+        mode["speedup_over_dense_split_of_file_bytes"] = speedup * share;
+      }
+    }
+  }
+  json_["plans"][plan] = std::move(run);
+}
+
+void BenchRuns::PrintComparison() const {
+  if (!json_.contains("plans")) return;
+  fmt::print("\n{:20}{:11}{:>12}{:>12}{:>16}{:>22}\n", "plan", "mode", "tokens/s", "expected",
+             "of the budget", "over the dense split");
+  for (const auto& [name, run] : json_["plans"].items()) {
+    const ordered_json& plan = run["plan"];
+    for (const auto& [mode, figures] : run["modes"].items()) {
+      const auto speedup = figures.find("speedup_over_dense_split");
+      fmt::print("{:20}{:11}{:>12.1f}{:>12}{:>15.1f}%{:>22}\n", name, mode,
+                 figures["decode_tokens_per_second"]["median"].get<double>(),
+                 plan["mode"] == mode
+                     ? fmt::format("{:.1f}", plan["predicted_tokens_per_second"].get<double>())
+                     : "",
+                 100 * plan["used_share_of_budget"].get<double>(),
+                 speedup != figures.end()
+                     ? fmt::format("{:.2f}x ({:.2f}x)", speedup->get<double>(),
+                                   figures["speedup_over_dense_split_of_file_bytes"].get<double>())
+                     : "");
+    }
+  }
+  fmt::print("in brackets: over a dense split that would read no more than the file's bytes\n");
 }
 
 }  // namespace thermocline

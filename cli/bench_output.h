@@ -28,4 +28,18 @@ struct BenchResult {
 nlohmann::ordered_json BenchJson(const BenchResult& result);
 void PrintBench(const BenchResult& result);
 
+// Results of one model with several plans, one after the other.
+class BenchRuns {
+ public:
+  // plan: its name; empty: the only run.
+  void Add(const std::string& plan, const BenchResult& result);
+  // The only run's object, or {plans: {NAME: object}}, where the modes of a plan hold what they are faster
+  // than the dense split (`layers`) of the same memory, if that was measured before them.
+  nlohmann::ordered_json Json() const { return json_; }
+  void PrintComparison() const;  // nothing for an only run
+
+ private:
+  nlohmann::ordered_json json_;
+};
+
 }  // namespace thermocline

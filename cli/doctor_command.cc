@@ -10,6 +10,7 @@
 #include "kernels_cpu/kernel_table.h"
 #include "kernels_cuda/device_info.h"
 #include "profiler/hardware_probe.h"
+#include "scheduler/request.h"
 
 namespace thermocline {
 namespace {
@@ -33,14 +34,30 @@ nlohmann::ordered_json ExamineGpu(int index, const CudaDeviceInfo& device, const
   return gpu;
 }
 
-absl::Status Examine(int threads, bool as_json) {
+struct Flags {
+  int threads = 0;
+  bool json = false;
+  std::string save;             // hardware.json
+  std::string device = "none";  // whose figures are saved too
+};
+
+absl::StatusOr<std::vector<DeviceKind>> AcceleratorsOf(const std::string& device) {
+  if (device == "none") return std::vector<DeviceKind>();
+  if (device == "cuda") return std::vector<DeviceKind>{DeviceKind::kCuda};
+  if (device == "host") return std::vector<DeviceKind>{DeviceKind::kHost};
+  return FieldError("--device", fmt::format("'{}' is unknown; known are cuda, host, none", device));
+}
+
+absl::Status Examine(const Flags& flags) {
   const CpuInfo cpu = ReadCpuInfo();
   ProbeOptions options;
+  TC_ASSIGN_OR_RETURN(options.accelerators, AcceleratorsOf(flags.device));
   {
-    TC_ASSIGN_OR_RETURN(const std::unique_ptr<ThreadTeam> team, CreateTeam(threads));
+    TC_ASSIGN_OR_RETURN(const std::unique_ptr<ThreadTeam> team, CreateTeam(flags.threads));
     options.threads = team->threads();
   }
   TC_ASSIGN_OR_RETURN(const HardwareProfile hardware, ProbeHardware(options));
+  if (!flags.save.empty()) TC_RETURN_IF_ERROR(WriteHardware(hardware, flags.save));
   const Samples& bandwidth = hardware.cpu_read.back().read_gb_per_second;
   const Samples& neuron = hardware.cpu_neuron_gb_per_second;
   const auto devices = ListCudaDevices();
@@ -52,7 +69,7 @@ absl::Status Examine(int threads, bool as_json) {
   }
   const std::string cuda =
       devices.ok() ? fmt::format("{} device(s)", devices->size()) : std::string(MessageOf(devices.status()));
-  if (as_json) {
+  if (flags.json) {
     const nlohmann::ordered_json json = {{"version", THERMOCLINE_VERSION},
                                          {"cpu", cpu.model_name},
                                          {"usable_threads", cpu.usable_threads},
@@ -90,11 +107,17 @@ absl::Status Examine(int threads, bool as_json) {
 
 void AddDoctorCommand(CLI::App& program, Command& command) {
   CLI::App* doctor = program.add_subcommand("doctor", "Say what this machine has and what would be used");
-  auto threads = std::make_shared<int>(0);
-  auto json = std::make_shared<bool>(false);
-  doctor->add_option("--threads", *threads, "CPU threads; 0 takes every usable CPU")->capture_default_str();
-  doctor->add_flag("--json", *json, "print one JSON object");
-  doctor->callback([=, &command] { command.action = [=] { return Examine(*threads, *json); }; });
+  auto flags = std::make_shared<Flags>();
+  doctor->add_option("--threads", flags->threads, "CPU threads; 0 takes every usable CPU")
+      ->capture_default_str();
+  doctor->add_flag("--json", flags->json, "print one JSON object");
+  doctor->add_option("--save", flags->save,
+                     "write the figures to this file, for --hardware of plan and profile");
+  doctor
+      ->add_option("--device", flags->device,
+                   "measure and save this accelerator too: cuda, host (the emulated one) or none")
+      ->capture_default_str();
+  doctor->callback([flags, &command] { command.action = [flags] { return Examine(*flags); }; });
 }
 
 }  // namespace thermocline

@@ -103,10 +103,10 @@ class Chooser {
       return std::nullopt;
     }
     if (flags_.device == "cuda" && !cuda.ok())
-      return FieldError("--device",
-                        fmt::format("is cuda, which is not here: {}", std::string(cuda.message())));
+      return FieldError("--device", fmt::format("is cuda, which is not here: {}", MessageOf(cuda)));
     const DeviceKind kind = flags_.device == "cuda" ? DeviceKind::kCuda : DeviceKind::kHost;
-    if (!has_accelerator || kept->devices[1].kind != kind) return Solve(predictors);
+    if (!has_accelerator || kept->devices[1].kind != kind || !flags_.objective.empty())
+      return Solve(predictors);
     if (flags_.gpu_memory.empty()) return kept;
     TC_ASSIGN_OR_RETURN(const int64_t budget, ParseSize(flags_.gpu_memory));
     if (kept->accelerator_budget() == budget) return kept;
@@ -117,11 +117,13 @@ class Chooser {
   absl::StatusOr<std::optional<Plan>> Solve(const PredictorSet* predictors) const {
     TC_ASSIGN_OR_RETURN(const ActivationProfile profile, ReadProfile(directory_.profile()));
     TC_ASSIGN_OR_RETURN(const HardwareProfile hardware, ReadHardware(directory_.hardware()));
-    TC_ASSIGN_OR_RETURN(
-        SolvedPlan solved,
-        SolveFor(profile, directory_.profile(), hardware,
-                 {.gpu_memory = flags_.gpu_memory, .device = flags_.device, .context = context_tokens_},
-                 predictors));
+    TC_ASSIGN_OR_RETURN(SolvedPlan solved,
+                        SolveFor(profile, directory_.profile(), hardware,
+                                 {.gpu_memory = flags_.gpu_memory,
+                                  .device = flags_.device,
+                                  .objective = flags_.objective.empty() ? "latency" : flags_.objective,
+                                  .context = context_tokens_},
+                                 predictors));
     fmt::print(stderr, "thermocline: planned for '{}' with {} bytes: {} hot neurons\n",
                solved.plan.devices[1].name, solved.plan.accelerator_budget(), solved.plan.hot_neurons());
     return std::optional(std::move(solved.plan));

@@ -14,7 +14,8 @@ namespace thermocline {
 namespace {
 
 // Everything but weights and runner.
-absl::StatusOr<std::unique_ptr<LoadedModel>> OpenModel(const ModelFlags& flags, int threads) {
+absl::StatusOr<std::unique_ptr<LoadedModel>> OpenModel(const ModelFlags& flags, int threads,
+                                                       std::optional<Checkpoint> opened = std::nullopt) {
   CheckpointOptions options;
   if (!flags.activation.empty()) {
     const auto activation = ParseActivation(flags.activation);
@@ -22,9 +23,11 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> OpenModel(const ModelFlags& flags, 
     options.activation = *activation;
   }
   TC_ASSIGN_OR_RETURN(std::unique_ptr<ThreadTeam> team, CreateTeam(threads));
-  TC_ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::Open(flags.path, options));
-  auto model = std::make_unique<LoadedModel>(
-      LoadedModel{.checkpoint = std::move(checkpoint), .team = std::move(team)});
+  if (!opened) {
+    TC_ASSIGN_OR_RETURN(opened, Checkpoint::Open(flags.path, options));
+  }
+  auto model =
+      std::make_unique<LoadedModel>(LoadedModel{.checkpoint = *std::move(opened), .team = std::move(team)});
   model->cpu = {.team = model->team.get(), .kernels = &BestKernels()};
   const ModelConfig& config = model->checkpoint.config;
   if (flags.context < 0 || flags.context > config.context_length) {
@@ -161,9 +164,11 @@ bool LoadedModel::emulated() const {
 
 absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const ModelFlags& flags,
                                                        const ExecutionFlags& execution,
-                                                       const KvCacheFlags& cache) {
+                                                       const KvCacheFlags& cache,
+                                                       std::optional<Checkpoint> opened) {
   TC_RETURN_IF_ERROR(CheckExecutionFlags(execution));
-  TC_ASSIGN_OR_RETURN(std::unique_ptr<LoadedModel> model, OpenModel(flags, TeamThreads(flags, execution)));
+  TC_ASSIGN_OR_RETURN(std::unique_ptr<LoadedModel> model,
+                      OpenModel(flags, TeamThreads(flags, execution), std::move(opened)));
   const ModelConfig& config = model->checkpoint.config;
   const int64_t context_tokens = ContextTokens(flags, config);
   TC_ASSIGN_OR_RETURN(ExecutionChoice choice,

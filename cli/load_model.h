@@ -32,6 +32,7 @@ struct ExecutionFlags {
   std::string device = "auto";
   std::string gpu_memory;  // empty: what the plan was made for
   bool keep_host_copy = false;
+  std::string objective;  // of a plan that is made anew; empty: the profile's plan, or one for least latency
 };
 
 // Keys and values of many requests at once, which `serve` takes and other commands do not.
@@ -63,9 +64,11 @@ struct LoadedModel {
 };
 
 // Opens, lays out and prepares the model, and says once on standard error which mode and devices were chosen.
+// opened: of the same flags, from a model that was loaded before, to spare reading the file for its hash.
 absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const ModelFlags& flags,
                                                        const ExecutionFlags& execution,
-                                                       const KvCacheFlags& cache = {});
+                                                       const KvCacheFlags& cache = {},
+                                                       std::optional<Checkpoint> opened = std::nullopt);
 // The same, dense on the CPU alone, whatever profile there is.
 absl::StatusOr<std::unique_ptr<LoadedModel>> LoadDenseModel(const ModelFlags& flags);
 

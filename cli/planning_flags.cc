@@ -32,7 +32,10 @@ void AddPlanningFlags(CLI::App& command, PlanningFlags& flags) {
       .add_option("--device", flags.device,
                   "auto (the CUDA device), cuda, host (the emulated accelerator) or none")
       ->capture_default_str();
-  command.add_option("--objective", flags.objective, "latency, or impact as in the PowerInfer paper")
+  command
+      .add_option("--objective", flags.objective,
+                  "latency, impact as in the PowerInfer paper, or layers: the first ones whole, no neuron "
+                  "chosen")
       ->capture_default_str();
   command.add_option("--hardware", flags.hardware,
                      "hardware.json of the machine to plan for, instead of this one's");
@@ -80,12 +83,9 @@ absl::StatusOr<PlanningOptions> ReadPlanningFlags(const PlanningFlags& flags) {
     if (!bytes.ok()) return FieldError("--gpu-memory", MessageOf(bytes.status()));
     options.budget_bytes = *bytes;
   }
-  if (flags.objective == "impact") {
-    options.objective = PlacementObjective::kImpact;
-  } else if (flags.objective != "latency") {
-    return FieldError("--objective",
-                      fmt::format("'{}' is unknown; known are latency, impact", flags.objective));
-  }
+  const auto objective = ParseObjective(flags.objective);
+  if (!objective.ok()) return FieldError("--objective", MessageOf(objective.status()));
+  options.objective = *objective;
   constexpr std::array<const char*, 4> kDevices = {"auto", "cuda", "host", "none"};
   if (std::ranges::find(kDevices, flags.device) == kDevices.end()) {
     return FieldError("--device",
@@ -177,7 +177,7 @@ nlohmann::ordered_json PlanJson(const Plan& plan) {
                             {"held_out_coverage", alternative.prediction.held_out_coverage},
                             {"predicted_tokens_per_second", alternative.prediction.tokens_per_second}});
   }
-  return {{"objective", plan.objective == PlacementObjective::kImpact ? "impact" : "latency"},
+  return {{"objective", NameOf(plan.objective)},
           {"budget_bytes", plan.accelerator_budget()},
           {"gpu_bytes", plan.accelerator_bytes()},
           {"hot_neurons", plan.hot_neurons()},

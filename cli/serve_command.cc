@@ -99,7 +99,7 @@ struct Serving {
     options.on_runner_lost = std::move(on_runner_lost);
     return options;
   }
-  absl::Status Start(const Flags& flags, const CompletionServerOptions& options, const LoadedModel& loaded);
+  absl::Status Start(const Flags& flags, const CompletionServerOptions& options, LoadedModel& loaded);
   // Certificates and keys, a line each.
   void Reload();
   // True when nothing was cut short.
@@ -116,8 +116,7 @@ struct Serving {
   std::unique_ptr<OpenAiServer> http;  // nullptr where it is not asked for
 };
 
-absl::Status Serving::Start(const Flags& flags, const CompletionServerOptions& options,
-                            const LoadedModel& loaded) {
+absl::Status Serving::Start(const Flags& flags, const CompletionServerOptions& options, LoadedModel& loaded) {
   TC_ASSIGN_OR_RETURN(chat_template,
                       ChatTemplate::Select(flags.http.chat_template, loaded.checkpoint.chat_template,
                                            ChatTokensOf(tokenizer)));

@@ -101,6 +101,7 @@ absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& path, const Check
 }
 
 std::string Checkpoint::Sha256() const {
+  if (!known_sha256.empty()) return known_sha256;
   std::vector<const MappedFile*> files;
   for (const auto& file : tensors.files()) files.push_back(file.get());
   std::sort(files.begin(), files.end(),
@@ -115,6 +116,7 @@ std::string Checkpoint::Sha256() const {
   TC_CHECK(EVP_DigestFinal_ex(context.get(), digest.data(), &length) == 1);
   std::string hex;
   for (unsigned int i = 0; i < length; ++i) hex += fmt::format("{:02x}", digest[i]);
+  known_sha256 = hex;
   return hex;
 }
 

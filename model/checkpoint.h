@@ -33,9 +33,12 @@ struct Checkpoint {
   static absl::StatusOr<Checkpoint> Open(const std::string& path, const CheckpointOptions& options = {});
 
   // Lower-case hexadecimal SHA-256 over the weight files, one after the other in the order of their names: of
-  // a single file it is what sha256sum prints. Reads them whole.
+  // a single file it is what sha256sum prints. The first call reads them whole; one thread at a time may
+  // call.
   std::string Sha256() const;
   int64_t total_bytes() const;  // of all tensors
+
+  mutable std::string known_sha256;  // what Sha256() has found
 };
 
 }  // namespace thermocline

@@ -24,6 +24,8 @@ v1::PlacementObjective ToProto(PlacementObjective objective) {
       return v1::PLACEMENT_OBJECTIVE_LATENCY;
     case PlacementObjective::kImpact:
       return v1::PLACEMENT_OBJECTIVE_IMPACT;
+    case PlacementObjective::kLayers:
+      return v1::PLACEMENT_OBJECTIVE_LAYERS;
   }
   return v1::PLACEMENT_OBJECTIVE_UNSPECIFIED;
 }
@@ -34,6 +36,8 @@ std::optional<PlacementObjective> FromProto(v1::PlacementObjective objective) {
       return PlacementObjective::kLatency;
     case v1::PLACEMENT_OBJECTIVE_IMPACT:
       return PlacementObjective::kImpact;
+    case v1::PLACEMENT_OBJECTIVE_LAYERS:
+      return PlacementObjective::kLayers;
     default:
       return std::nullopt;
   }
@@ -322,6 +326,26 @@ class PlanReader {
 };
 
 }  // namespace
+
+std::string_view NameOf(PlacementObjective objective) {
+  switch (objective) {
+    case PlacementObjective::kLatency:
+      return "latency";
+    case PlacementObjective::kImpact:
+      return "impact";
+    case PlacementObjective::kLayers:
+      return "layers";
+  }
+  return "unknown";
+}
+
+absl::StatusOr<PlacementObjective> ParseObjective(std::string_view name) {
+  for (const PlacementObjective objective :
+       {PlacementObjective::kLatency, PlacementObjective::kImpact, PlacementObjective::kLayers}) {
+    if (name == NameOf(objective)) return objective;
+  }
+  return InvalidArgument("'{}' is unknown; known are latency, impact, layers", Printable(name));
+}
 
 v1::DeviceKind ToProto(DeviceKind kind) {
   switch (kind) {

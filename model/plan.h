@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/status.h"
@@ -11,7 +12,10 @@
 
 namespace thermocline {
 
-enum class PlacementObjective { kLatency, kImpact };
+// kLayers is no optimum but the dense split: the first layers wholly on accelerators, the others on the CPU.
+enum class PlacementObjective { kLatency, kImpact, kLayers };
+std::string_view NameOf(PlacementObjective objective);  // "latency"
+absl::StatusOr<PlacementObjective> ParseObjective(std::string_view name);
 enum class DeviceKind { kCpu, kCuda, kHost };
 
 struct PlanDevice {
@@ -39,7 +43,7 @@ struct PlanUnit {
 struct PlanLayer {
   int attention_device = 0;
   int kv_cache_device = 0;
-  int predictor_device = 0;  // where there are predictors
+  int predictor_device = 0;     // where there are predictors
   std::vector<PlanUnit> units;  // every neuron in exactly one
 };
 

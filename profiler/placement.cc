@@ -65,6 +65,10 @@ double Gap(double cost, double bound) {
 
 absl::StatusOr<Plan> SolvePlacement(const PlacementProblem& problem) {
   TC_RETURN_IF_ERROR(CheckPlacementProblem(problem));
+  if (problem.objective == PlacementObjective::kLayers) {
+    TC_ASSIGN_OR_RETURN(const WholeLayers whole, PlaceWholeLayers(problem));
+    return MakePlan(PlacementModel(problem, whole.tenants.free_bytes), whole.tenants, whole.choices);
+  }
   TC_ASSIGN_OR_RETURN(const Tenants tenants, PlaceTenants(problem));
   const PlacementModel model(problem, tenants.free_bytes);
 

@@ -47,12 +47,14 @@ struct PlacementProblem {
 // Density-1 tenants go to the accelerator first: scratch, predictors, attention and cache layer by layer,
 // head. Where not all fit, as many layers' attention and cache as do (whole layers, in order); neurons share
 // what is left, those of a layer on one accelerator and the CPU. The plan is never worse than its
-// alternatives. InvalidArgument naming field, value and limit for figures that are not numbers, not positive
-// or absurd, ResourceExhausted for a budget that not even scratch and one unit fit, saying what would fit.
+// alternatives. Objective kLayers is not solved for: whole layers from the first, as many as fit.
+// InvalidArgument naming field, value and limit for figures that are not numbers, not positive or absurd,
+// ResourceExhausted for a budget that not even scratch and one unit fit, saying what would fit.
 absl::StatusOr<Plan> SolvePlacement(const PlacementProblem& problem);
 
-// Expected decode speed of a plan under the byte model: tokens a second; 0 when nothing is read. The plan
-// must have the problem's devices, layers and neurons.
+// Expected decode speed of a plan under the byte model: tokens a second; 0 when nothing is read. Of objective
+// kLayers every neuron is read, whatever its frequency. The plan must have the problem's devices, layers and
+// neurons.
 double PredictTokensPerSecond(const PlacementProblem& problem, const Plan& plan);
 
 }  // namespace thermocline

@@ -100,8 +100,9 @@ absl::Status CheckAccelerators(const PlacementProblem& problem) {
 }  // namespace
 
 absl::Status CheckPlacementProblem(const PlacementProblem& problem) {
-  if (problem.objective != PlacementObjective::kLatency && problem.objective != PlacementObjective::kImpact) {
-    return InvalidArgument("objective is {}, which is none of 0 (latency) and 1 (impact)",
+  if (problem.objective != PlacementObjective::kLatency && problem.objective != PlacementObjective::kImpact &&
+      problem.objective != PlacementObjective::kLayers) {
+    return InvalidArgument("objective is {}, which is none of 0 (latency), 1 (impact) and 2 (layers)",
                            static_cast<int>(problem.objective));
   }
   const auto n_layers = static_cast<int64_t>(problem.layers.size());

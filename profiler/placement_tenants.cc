@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 namespace thermocline {
 namespace {
@@ -57,9 +58,8 @@ int64_t WholeModelBytes(const PlacementProblem& problem) {
   return bytes;
 }
 
-}  // namespace
-
-absl::StatusOr<Tenants> PlaceTenants(const PlacementProblem& problem) {
+// Scratch alone.
+absl::StatusOr<Tenants> EmptyAccelerators(const PlacementProblem& problem) {
   const size_t n_layers = problem.layers.size();
   Tenants tenants;
   tenants.devices.push_back({.name = "cpu", .kind = DeviceKind::kCpu});
@@ -79,9 +79,22 @@ absl::StatusOr<Tenants> PlaceTenants(const PlacementProblem& problem) {
                                .scratch_bytes = problem.scratch_bytes});
     tenants.free_bytes.push_back(device.budget_bytes - problem.scratch_bytes);
   }
+  tenants.all_on_accelerators = !problem.accelerators.empty();
+  return tenants;
+}
+
+void AddAttention(const PlacementLayer& layer, PlanDevice& device) {
+  device.attention_bytes += layer.attention_bytes;
+  device.kv_cache_bytes += layer.kv_cache_bytes;
+}
+
+}  // namespace
+
+absl::StatusOr<Tenants> PlaceTenants(const PlacementProblem& problem) {
+  const size_t n_layers = problem.layers.size();
+  TC_ASSIGN_OR_RETURN(Tenants tenants, EmptyAccelerators(problem));
   const bool some = !problem.accelerators.empty();
   const Homes homes(problem);
-  tenants.all_on_accelerators = some;
   const auto place = [&](size_t preferred, int64_t bytes) {
     const int device = some ? Take(tenants.free_bytes, preferred, bytes) : 0;
     if (device == 0 && bytes > 0) tenants.all_on_accelerators = false;
@@ -99,12 +112,42 @@ absl::StatusOr<Tenants> PlaceTenants(const PlacementProblem& problem) {
     if (fits) device = place(homes.Of(l), layer.attention_bytes + layer.kv_cache_bytes);
     fits = device > 0;
     tenants.attention_device[l] = device;
-    tenants.devices[device].attention_bytes += layer.attention_bytes;
-    tenants.devices[device].kv_cache_bytes += layer.kv_cache_bytes;
+    AddAttention(layer, tenants.devices[device]);
   }
   const size_t last = some ? homes.Of(n_layers - 1) : 0;
   tenants.devices[place(last, problem.head_bytes)].head_bytes = problem.head_bytes;
   return tenants;
+}
+
+absl::StatusOr<WholeLayers> PlaceWholeLayers(const PlacementProblem& problem) {
+  TC_ASSIGN_OR_RETURN(Tenants tenants, EmptyAccelerators(problem));
+  std::vector<int64_t> left = tenants.free_bytes;
+  LayerChoices choices(problem.layers.size());
+  size_t accelerator = 0;  // layers fill them in order
+  for (size_t l = 0; l < problem.layers.size(); ++l) {
+    const PlacementLayer& layer = problem.layers[l];
+    const int64_t tenant_bytes = layer.attention_bytes + layer.kv_cache_bytes + layer.predictor_bytes;
+    const auto n_neurons = std::ssize(layer.frequency);
+    const int64_t bytes = tenant_bytes + n_neurons * layer.neuron_bytes;
+    while (accelerator < left.size() && left[accelerator] < bytes) ++accelerator;
+    int device = 0;
+    if (accelerator < left.size()) {
+      device = static_cast<int>(accelerator) + 1;
+      left[accelerator] -= bytes;
+      tenants.free_bytes[accelerator] -= tenant_bytes;
+      choices[l] = {device, n_neurons};
+    } else {
+      tenants.all_on_accelerators = false;
+    }
+    tenants.attention_device[l] = tenants.predictor_device[l] = device;
+    tenants.devices[device].predictor_bytes += layer.predictor_bytes;
+    AddAttention(layer, tenants.devices[device]);
+  }
+  const bool head_fits = accelerator < left.size() && left[accelerator] >= problem.head_bytes;
+  if (head_fits) tenants.free_bytes[accelerator] -= problem.head_bytes;
+  tenants.all_on_accelerators = tenants.all_on_accelerators && head_fits;
+  tenants.devices[head_fits ? accelerator + 1 : 0].head_bytes = problem.head_bytes;
+  return WholeLayers{std::move(tenants), std::move(choices)};
 }
 
 }  // namespace thermocline

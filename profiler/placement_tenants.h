@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/status.h"
-#include "profiler/placement.h"
+#include "profiler/placement_model.h"
 
 namespace thermocline {
 
@@ -21,5 +21,13 @@ struct Tenants {
 // Scratch on every accelerator, then predictors, attention and cache layer by layer, head. ResourceExhausted
 // for a budget that scratch and one unit of neurons do not fit.
 absl::StatusOr<Tenants> PlaceTenants(const PlacementProblem& problem);
+
+// The dense split: scratch, then the first layers with attention, cache, predictor and every neuron, as many
+// as fit, and behind the last layer the head. The errors are those of PlaceTenants.
+struct WholeLayers {
+  Tenants tenants;  // free_bytes: the neurons that were chosen are still to be taken from it
+  LayerChoices choices;
+};
+absl::StatusOr<WholeLayers> PlaceWholeLayers(const PlacementProblem& problem);
 
 }  // namespace thermocline

@@ -81,7 +81,8 @@ std::string BindingConstraint(const PlacementModel& model, const Tenants& tenant
     return choice.hot == model.n_neurons();
   });
   if (all_hot) return tenants.all_on_accelerators ? "nothing" : "memory";
-  if (!tenants.all_on_accelerators) return "memory";
+  if (!tenants.all_on_accelerators || model.problem().objective == PlacementObjective::kLayers)
+    return "memory";
   const bool full = IsFull(model, choices);
   if (model.problem().objective == PlacementObjective::kImpact) return full ? "memory" : "synchronisation";
 
@@ -106,6 +107,7 @@ double PredictTokensPerSecond(const PlacementProblem& problem, const Plan& plan)
   for (const PlacementDevice& device : problem.accelerators) {
     bytes_per_second.push_back(device.gb_per_second * 1e9);
   }
+  const bool dense = problem.objective == PlacementObjective::kLayers;
   double seconds = 0;
   for (size_t i = 0; i < plan.devices.size(); ++i) {
     const PlanDevice& device = plan.devices[i];
@@ -121,7 +123,7 @@ double PredictTokensPerSecond(const PlacementProblem& problem, const Plan& plan)
       holds[unit.device] = true;
       for (const uint32_t neuron : unit.neurons) {
         load[unit.device] += static_cast<double>(layer.neuron_bytes) *
-                             ReadProbability(layer.frequency[neuron], problem.batch_tokens);
+                             (dense ? 1.0 : ReadProbability(layer.frequency[neuron], problem.batch_tokens));
       }
     }
     double slowest = 0;

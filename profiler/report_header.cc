@@ -63,6 +63,18 @@ std::string Finding(const ReportInput& input, const ReportFigures& figures) {
   return finding + ".";
 }
 
+std::string AimOf(const Plan& plan) {
+  switch (plan.objective) {
+    case PlacementObjective::kLatency:
+      return fmt::format("least time a token, batch of {}", FormatCount(plan.batch_tokens));
+    case PlacementObjective::kImpact:
+      return "most activations on the accelerator";
+    case PlacementObjective::kLayers:
+      return "whole layers on the accelerator, from the first";
+  }
+  return "nothing known";
+}
+
 }  // namespace
 
 std::string RenderHeader(const ReportInput& input, const ReportFigures& figures) {
@@ -78,10 +90,7 @@ std::string RenderHeader(const ReportInput& input, const ReportFigures& figures)
   facts += Fact("Corpus", profile.corpus.file);
   facts += Fact("Tokens profiled", FormatCount(profile.profiled_tokens));
   facts += Fact("Tokens held out", FormatCount(profile.held_out_tokens));
-  facts += Fact("The plan aims at",
-                input.plan->objective == PlacementObjective::kLatency
-                    ? fmt::format("least time a token, batch of {}", FormatCount(input.plan->batch_tokens))
-                    : std::string("most activations on the accelerator"));
+  facts += Fact("The plan aims at", AimOf(*input.plan));
   const std::string_view badge =
       figures.emulated ? "<p class=\"badge\">Emulated accelerator: its timings were measured on the CPU</p>\n"
                        : "";

@@ -252,6 +252,38 @@ class Predicted(unittest.TestCase):
         sparsity = self.complete("--quality", "exact", "--device", "host")["sparsity"]
         self.assertTrue(0 < sparsity["active_on_accelerators"] < sparsity["active"], sparsity)
 
+    def test_bench_of_several_plans(self):
+        bench = ["bench", DEMO, "--profile", self.profile, "--device", "host", "--prompt-tokens", 4, "--decode-tokens", 4,
+                 "--repetitions", 2]
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "bench.json"
+            table = run(*bench, "--plans", "layers:7MiB,latency:7MiB", "--json", path)
+            self.assertEqual(table.returncode, 0, table.stderr)
+            plans = json.loads(path.read_text())["plans"]
+        split, solved = plans["layers:7MiB"], plans["latency:7MiB"]
+        self.assertEqual((list(split["modes"]), list(solved["modes"])), (["dense"], ["dense", "exact", "predicted"]))
+        for name, mode, run_of in [("layers", "dense", split), ("latency", "predicted", solved)]:
+            plan = run_of["plan"]
+            self.assertEqual((plan["objective"], plan["budget_bytes"], plan["mode"]), (name, 7 << 20, mode))
+            self.assertTrue(0 < plan["used_bytes"] <= plan["budget_bytes"], plan)
+            self.assertAlmostEqual(plan["used_share_of_budget"], plan["used_bytes"] / (7 << 20))
+            self.assertGreater(plan["predicted_tokens_per_second"], 0)
+            measured = run_of["modes"][mode]["decode_tokens_per_second"]["median"]
+            self.assertEqual(plan["measured_tokens_per_second"], measured)
+            self.assertAlmostEqual(plan["measured_over_predicted"], measured / plan["predicted_tokens_per_second"])
+        self.assertEqual(split["plan"]["hot_neurons"] % 1024, 0)  # whole layers of the demo model
+        for mode in solved["modes"].values():
+            self.assertAlmostEqual(mode["speedup_over_dense_split"],
+                                   mode["decode_tokens_per_second"]["median"] / split["plan"]["measured_tokens_per_second"])
+            self.assertAlmostEqual(mode["speedup_over_dense_split_of_file_bytes"] / mode["speedup_over_dense_split"],
+                                   min(1, split["model"]["bytes"] / split["modes"]["dense"]["bytes_per_token"]))
+        self.assertIn("over the dense split", table.stdout.decode())
+        for plans, word in [("speed:7MiB", "speed"), ("layers:lots", "lots")]:
+            refused = run(*bench, "--plans", plans)
+            self.assertEqual(refused.returncode, 2, refused)
+            self.assertIn(b"--plans", refused.stderr)
+            self.assertIn(word.encode(), refused.stderr)
+
     def test_trace_shows_both_devices_at_the_same_layer(self):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "trace.json"

@@ -46,6 +46,14 @@ Plan SamplePlan() {
   return plan;
 }
 
+TEST(PlacementObjectives, NamesAreReadBackAndOthersRefused) {
+  for (const PlacementObjective objective :
+       {PlacementObjective::kLatency, PlacementObjective::kImpact, PlacementObjective::kLayers}) {
+    EXPECT_EQ(*ParseObjective(NameOf(objective)), objective);
+  }
+  ExpectRefusal(ParseObjective("speed").status(), {"speed", "latency", "impact", "layers"});
+}
+
 void ExpectSame(const PlanPrediction& a, const PlanPrediction& b) {
   EXPECT_EQ(a.tokens_per_second, b.tokens_per_second);
   EXPECT_EQ(a.binding, b.binding);

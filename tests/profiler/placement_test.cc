@@ -78,6 +78,62 @@ TEST(SolvePlacement, NearlyAllHotLayersMoveWhole) {
   }
 }
 
+// Three layers of 10 neurons of 1 MB, 4 MB of tenants each (3 of attention and cache, 1 of the predictor),
+// a head of 2 MB, 5 MB of scratch.
+TEST(SolvePlacement, LayersGoWholeFromTheFirst) {
+  PlacementProblem problem = SmallProblem(3, 3, 10, 0);
+  problem.objective = PlacementObjective::kLayers;
+  problem.sync_micros = 1000;  // is nobody's: no layer is split
+  for (PlacementLayer& layer : problem.layers) {
+    layer.attention_bytes = 2'000'000;
+    layer.kv_cache_bytes = layer.predictor_bytes = 1'000'000;
+  }
+  problem.head_bytes = 2'000'000;
+  problem.scratch_bytes = 5'000'000;
+  struct Case {
+    int64_t budget_mb;
+    int64_t whole_layers;
+    bool head;
+  };
+  for (const Case& c : {Case{18, 0, false}, Case{19, 1, false}, Case{33, 2, false}, Case{48, 3, false},
+                        Case{49, 3, true}, Case{100, 3, true}}) {
+    SCOPED_TRACE(c.budget_mb);
+    problem.accelerators[0].budget_bytes = c.budget_mb * 1'000'000;
+    const Plan plan = *SolvePlacement(problem);
+    EXPECT_EQ(plan.objective, PlacementObjective::kLayers);
+    for (int64_t l = 0; l < 3; ++l) {
+      const PlanLayer& layer = plan.layers[static_cast<size_t>(l)];
+      const int device = l < c.whole_layers ? 1 : 0;
+      EXPECT_EQ(HotNeurons(layer), device == 1 ? 10 : 0);
+      EXPECT_EQ(layer.attention_device, device);
+      EXPECT_EQ(layer.kv_cache_device, device);
+      EXPECT_EQ(layer.predictor_device, device);
+    }
+    EXPECT_EQ(plan.devices[1].head_bytes, c.head ? 2'000'000 : 0);
+    EXPECT_EQ(plan.devices[0].head_bytes, c.head ? 0 : 2'000'000);
+    EXPECT_EQ(plan.devices[1].used_bytes(),
+              5'000'000 + c.whole_layers * 14'000'000 + (c.head ? 2'000'000 : 0));
+    EXPECT_EQ(plan.prediction.binding, c.head ? "nothing" : "memory");
+    // Every neuron is read: 14 MB a layer at 500 or at 10 GB/s.
+    const double seconds = static_cast<double>(c.whole_layers) * 14e6 / 500e9 +
+                           static_cast<double>(3 - c.whole_layers) * 14e6 / 10e9 +
+                           2e6 / (c.head ? 500e9 : 10e9);
+    EXPECT_NEAR(plan.prediction.tokens_per_second, 1 / seconds, 1e-6 / seconds);
+  }
+}
+
+// Behind the first accelerator's last whole layer comes the second.
+TEST(SolvePlacement, LayersFillOneAcceleratorAfterTheOther) {
+  PlacementProblem problem = SmallProblem(3, 5, 10, 25);
+  problem.objective = PlacementObjective::kLayers;
+  problem.accelerators.push_back({"second", DeviceKind::kHost, 10'000'000, 500});
+  const Plan plan = *SolvePlacement(problem);
+  EXPECT_EQ(plan.devices[1].neuron_bytes, 20'000'000);
+  EXPECT_EQ(plan.devices[2].neuron_bytes, 10'000'000);
+  EXPECT_THAT(HotOfLayers(plan), ElementsAre(10, 10, 10, 0, 0));
+  EXPECT_EQ(plan.layers[2].units.front().device, 2);
+}
+
 TEST(SolvePlacement, FillsTheMemoryWhereNeuronsRemain) {
   for (uint32_t seed = 1; seed <= 4; ++seed) {
     for (const int64_t budget : {200, 1000, 3000, 6000}) {

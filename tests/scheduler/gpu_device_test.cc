@@ -1,4 +1,4 @@
-// A model split over the CPU and a CUDA device, whose kernels run emulated: answers, memory, figures, faults.
+// A model split over the CPU and a CUDA device, emulated and real: answers, memory, figures, faults.
 // SPDX-License-Identifier: Apache-2.0
 #include "scheduler/gpu_device.h"
 
@@ -13,6 +13,7 @@
 
 #include "model/checkpoint.h"
 #include "scheduler/transformer.h"
+#include "tests/kernels_cuda/gpu_fixture.h"
 #include "tests/support/emulated_gpu.h"
 #include "tests/support/split_plans.h"
 #include "tests/support/typed_llama.h"
@@ -48,12 +49,13 @@ void ExpectClose(std::span<const float> actual, std::span<const float> expected,
   EXPECT_LE(largest, tolerance * LargestMagnitude(expected)) << what;
 }
 
-class GpuDeviceTest : public ::testing::Test {
+// On an emulated device and, where the machine has one, on a CUDA device.
+class GpuDeviceTest : public ::testing::TestWithParam<GpuKind> {
  protected:
   void SetUp() override {
-    path_ = std::filesystem::temp_directory_path() /
-            (std::string("thermocline_gpu_device_") +
-             ::testing::UnitTest::GetInstance()->current_test_info()->name() + ".gguf");
+    std::string name = ::testing::UnitTest::GetInstance()->current_test_info()->name();
+    std::ranges::replace(name, '/', '_');
+    path_ = std::filesystem::temp_directory_path() / ("thermocline_gpu_device_" + name + ".gguf");
     team_ = *ThreadTeam::Create(1);
   }
   void TearDown() override { std::filesystem::remove(path_); }
@@ -75,7 +77,8 @@ class GpuDeviceTest : public ::testing::Test {
   absl::StatusOr<std::unique_ptr<Transformer>> TryLoad(TransformerOptions options) {
     const CpuContext cpu{.team = team_.get(), .kernels = &BestKernels()};
     weights_.push_back(std::make_unique<ModelWeights>(*ModelWeights::Load(*checkpoint_, cpu)));
-    options.open_gpu = [this](int) {
+    options.open_gpu = [this](int ordinal) {
+      if (GetParam() == GpuKind::kCuda) return OpenGpu(ordinal);
       return OpenEmulatedGpu({.total_memory_bytes = total_memory_bytes_, .faults = faults_});
     };
     return Transformer::Create(checkpoint_->config, *weights_.back(), cpu, options);
@@ -124,7 +127,13 @@ class GpuDeviceTest : public ::testing::Test {
   int64_t total_memory_bytes_ = int64_t{1} << 30;
 };
 
-TEST_F(GpuDeviceTest, EverySplitSaysWhatTheCpuSays) {
+INSTANTIATE_TEST_SUITE_P(All, GpuDeviceTest, EveryGpu(), GpuName);
+
+// What only a device that counts calls and fails on demand can show.
+class EmulatedGpuDeviceTest : public GpuDeviceTest {};
+INSTANTIATE_TEST_SUITE_P(All, EmulatedGpuDeviceTest, ::testing::Values(GpuKind::kEmulated), GpuName);
+
+TEST_P(GpuDeviceTest, EverySplitSaysWhatTheCpuSays) {
   const std::vector<TokenId> tokens = RandomTokens(17, 1);
   for (const ElementType type : {ElementType::kF32, ElementType::kF16, ElementType::kBF16, ElementType::kQ8_0,
                                  ElementType::kQ4_0, ElementType::kQ4_K}) {
@@ -145,7 +154,7 @@ TEST_F(GpuDeviceTest, EverySplitSaysWhatTheCpuSays) {
   }
 }
 
-TEST_F(GpuDeviceTest, PredictorsMayLiveOnEitherSide) {
+TEST_P(GpuDeviceTest, PredictorsMayLiveOnEitherSide) {
   Open(ElementType::kF16);
   const std::vector<TokenId> tokens = RandomTokens(8, 4);
   const PredictorSet predictors = SignPredictors(checkpoint_->config, 3);
@@ -168,7 +177,7 @@ TEST_F(GpuDeviceTest, PredictorsMayLiveOnEitherSide) {
   }
 }
 
-TEST_F(GpuDeviceTest, AuditsCountWhatWasMarkedOnBothSides) {
+TEST_P(GpuDeviceTest, AuditsCountWhatWasMarkedOnBothSides) {
   Open(ElementType::kF16);
   const std::vector<TokenId> tokens = RandomTokens(3, 5);
   const PredictorSet predictors = SignPredictors(checkpoint_->config, 3);
@@ -192,7 +201,7 @@ TEST_F(GpuDeviceTest, AuditsCountWhatWasMarkedOnBothSides) {
   }
 }
 
-TEST_F(GpuDeviceTest, TheSameBitsAgainAndWhateverTheCompanions) {
+TEST_P(GpuDeviceTest, TheSameBitsAgainAndWhateverTheCompanions) {
   Open(ElementType::kQ8_0);
   const std::vector<TokenId> tokens = RandomTokens(9, 6);
   const Plan plan = GpuPlan(0.5, 7);
@@ -205,7 +214,7 @@ TEST_F(GpuDeviceTest, TheSameBitsAgainAndWhateverTheCompanions) {
 }
 
 // The emulated accelerator tells the same of the same placement.
-TEST_F(GpuDeviceTest, TellsWatchersWhichOfItsNeuronsFire) {
+TEST_P(GpuDeviceTest, TellsWatchersWhichOfItsNeuronsFire) {
   Open(ElementType::kF32);
   const std::vector<TokenId> tokens = RandomTokens(6, 31);
   const PredictorSet predictors = SignPredictors(checkpoint_->config, 4);
@@ -232,7 +241,7 @@ TEST_F(GpuDeviceTest, TellsWatchersWhichOfItsNeuronsFire) {
   }
 }
 
-TEST_F(GpuDeviceTest, StretchesAreCapturedOnceAndLaunchedAsOne) {
+TEST_P(EmulatedGpuDeviceTest, StretchesAreCapturedOnceAndLaunchedAsOne) {
   Open(ElementType::kF16);
   const Plan plan = WholePlan();
   const auto transformer = Load({.mode = NeuronMode::kExact, .plan = &plan});
@@ -249,7 +258,7 @@ TEST_F(GpuDeviceTest, StretchesAreCapturedOnceAndLaunchedAsOne) {
   EXPECT_EQ(faults_->calls("cudaGraphLaunch"), launches + 4);  // the whole step is one
 }
 
-TEST_F(GpuDeviceTest, SequencesShareTheGpusPages) {
+TEST_P(GpuDeviceTest, SequencesShareTheGpusPages) {
   Open(ElementType::kF16);
   const Plan plan = WholePlan();
   const auto transformer =
@@ -272,7 +281,7 @@ TEST_F(GpuDeviceTest, SequencesShareTheGpusPages) {
 
 // ---- Memory
 
-TEST_F(GpuDeviceTest, TakesToTheByteWhatItSays) {
+TEST_P(GpuDeviceTest, TakesToTheByteWhatItSays) {
   Open(ElementType::kQ4_0);
   Plan plan = GpuPlan(0.5, 9);
   plan.devices[1].budget_bytes = 1;
@@ -290,7 +299,7 @@ TEST_F(GpuDeviceTest, TakesToTheByteWhatItSays) {
             absl::StatusCode::kResourceExhausted);
 }
 
-TEST_F(GpuDeviceTest, APlanLeavesRoomForWhatIsNotTheModels) {
+TEST_P(GpuDeviceTest, APlanLeavesRoomForWhatIsNotTheModels) {
   Open(ElementType::kQ8_0);
   const ModelConfig& config = checkpoint_->config;
   const Plan plan = WholePlan();
@@ -306,7 +315,7 @@ TEST_F(GpuDeviceTest, APlanLeavesRoomForWhatIsNotTheModels) {
   EXPECT_GE(GpuOf(*whole).used_bytes(), parts + scratch - (config.n_layers * 12 + 2) * GpuArena::kAlignment);
 }
 
-TEST_F(GpuDeviceTest, AGpuThatHasLessMemoryThanPlannedIsRefused) {
+TEST_P(EmulatedGpuDeviceTest, AGpuThatHasLessMemoryThanPlannedIsRefused) {
   Open(ElementType::kF16);
   total_memory_bytes_ = int64_t{24} << 20;
   const Plan plan = WholePlan();
@@ -315,7 +324,7 @@ TEST_F(GpuDeviceTest, AGpuThatHasLessMemoryThanPlannedIsRefused) {
   EXPECT_NE(refused.status().message().find("cuda:0"), std::string::npos) << refused.status();
 }
 
-TEST_F(GpuDeviceTest, WhatOpeningTheGpuAnswersIsTheAnswer) {
+TEST_P(EmulatedGpuDeviceTest, WhatOpeningTheGpuAnswersIsTheAnswer) {
   Open(ElementType::kF16);
   const CpuContext cpu{.team = team_.get(), .kernels = &BestKernels()};
   ModelWeights weights = *ModelWeights::Load(*checkpoint_, cpu);
@@ -330,7 +339,7 @@ TEST_F(GpuDeviceTest, WhatOpeningTheGpuAnswersIsTheAnswer) {
 
 // ---- Faults
 
-TEST_F(GpuDeviceTest, ShortMemoryFailsTheStepAndNotTheDevice) {
+TEST_P(EmulatedGpuDeviceTest, ShortMemoryFailsTheStepAndNotTheDevice) {
   Open(ElementType::kF16);
   const Plan plan = GpuPlan(0.5, 3);
   const auto transformer = Load({.mode = NeuronMode::kExact, .plan = &plan});
@@ -346,7 +355,7 @@ TEST_F(GpuDeviceTest, ShortMemoryFailsTheStepAndNotTheDevice) {
   }
 }
 
-TEST_F(GpuDeviceTest, ALostDeviceFailsEveryStepFromThenOn) {
+TEST_P(EmulatedGpuDeviceTest, ALostDeviceFailsEveryStepFromThenOn) {
   Open(ElementType::kF16);
   const Plan plan = GpuPlan(0.5, 3);
   for (const EmulatedError error : {EmulatedError::kIllegalAddress, EmulatedError::kLaunchFailure,
