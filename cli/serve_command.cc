@@ -99,8 +99,7 @@ struct Serving {
     options.on_runner_lost = std::move(on_runner_lost);
     return options;
   }
-  absl::Status Start(const Flags& flags, const CompletionServerOptions& options,
-                     std::string_view template_source);
+  absl::Status Start(const Flags& flags, const CompletionServerOptions& options, const LoadedModel& loaded);
   // Certificates and keys, a line each.
   void Reload();
   // True when nothing was cut short.
@@ -118,9 +117,10 @@ struct Serving {
 };
 
 absl::Status Serving::Start(const Flags& flags, const CompletionServerOptions& options,
-                            std::string_view template_source) {
-  TC_ASSIGN_OR_RETURN(chat_template, ChatTemplate::Select(flags.http.chat_template, template_source,
-                                                          ChatTokensOf(tokenizer)));
+                            const LoadedModel& loaded) {
+  TC_ASSIGN_OR_RETURN(chat_template,
+                      ChatTemplate::Select(flags.http.chat_template, loaded.checkpoint.chat_template,
+                                           ChatTokensOf(tokenizer)));
   TC_ASSIGN_OR_RETURN(credentials, flags.security.LoadKeys());
   TC_ASSIGN_OR_RETURN(grpc, CompletionServer::Start({.scheduler = scheduler,
                                                      .tokenizer = tokenizer,
@@ -138,7 +138,8 @@ absl::Status Serving::Start(const Flags& flags, const CompletionServerOptions& o
                                                  .model = model,
                                                  .metrics = metrics,
                                                  .log = log,
-                                                 .credentials = credentials.get()},
+                                                 .credentials = credentials.get(),
+                                                 .activity = &loaded.runner->activity()},
                                                 http_options));
   return absl::OkStatus();
 }
@@ -174,7 +175,7 @@ absl::Status Serve(const Flags& flags) {
   TC_ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model,
                       LoadModel(flags.model, flags.execution, flags.cache));
   Serving serving(flags, *model, [&stop](const absl::Status&) { stop.Stop(); });
-  TC_RETURN_IF_ERROR(serving.Start(flags, options, model->checkpoint.chat_template));
+  TC_RETURN_IF_ERROR(serving.Start(flags, options, *model));
   stop.Arm();
   fmt::print(stderr, "thermocline: listening on {}\n", serving.grpc->address());
   if (serving.http) fmt::print(stderr, "thermocline: HTTP on {}\n", serving.http->address());

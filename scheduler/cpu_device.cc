@@ -18,6 +18,14 @@ void Copy(MatrixView<const float> from, MatrixView<float> to) {
   for (int64_t t = 0; t < from.rows; ++t) std::ranges::copy(from.row(t), to.row_data(t));
 }
 
+// Tells which candidates of a call fired; number_of: the layer's number of candidate i.
+template <typename NumberOf>
+void TellFired(int64_t layer, std::span<const TokenMask> fired, const NumberOf& number_of,
+               NeuronActivity& activity) {
+  for (size_t i = 0; i < fired.size(); ++i)
+    if (fired[i] != 0) activity.Fire(layer, number_of(i));
+}
+
 }  // namespace
 
 CpuDevice::CpuDevice(const ModelConfig& config, const CpuContext& context, const CpuDeviceOptions& options)
@@ -262,10 +270,21 @@ void CpuDevice::Neurons(int64_t layer, const DeviceStep& step, const MarkedNeuro
       entries.rows = rows;
     }
     work_ += SparseNeurons(table, entries, 0, step.n_tokens);
+    if (step.activity != nullptr) {
+      const std::span<const uint32_t> marked_entries = marked.selection().rows;
+      TellFired(
+          layer, std::span(scratch_.fired).first(marked_entries.size()),
+          [&](size_t i) { return table.neurons[marked_entries[i]]; }, *step.activity);
+    }
   } else {
     for (int64_t token = 0; token < step.n_tokens; token += kMostSparseTokens) {
       const int64_t count = std::min(kMostSparseTokens, step.n_tokens - token);
       work_ += SparseNeurons(table, {table.rows, {}}, token, count);
+      if (step.activity != nullptr) {
+        TellFired(
+            layer, std::span(scratch_.fired).first(table.neurons.size()),
+            [&](size_t i) { return table.neurons[i]; }, *step.activity);
+      }
     }
     if (step.audit) {
       for (const uint32_t entry : marked.selection().rows)

@@ -19,6 +19,7 @@
 #include "model/weights.h"
 #include "predictor/neuron_predictor.h"
 #include "scheduler/model_runner.h"
+#include "scheduler/neuron_activity.h"
 
 namespace thermocline {
 
@@ -36,6 +37,8 @@ struct DeviceStep {
   NeuronMode mode = NeuronMode::kDense;
   bool audit = false;                  // with kExact: count too what the predictors would have marked
   std::span<const Quality> qualities;  // (n_tokens), for the predictors
+  NeuronActivity* activity =
+      nullptr;  // hears of neurons that fire, but of dense steps; nullptr: nobody watches
 };
 
 // What a device did for its neurons of one layer.

@@ -199,7 +199,9 @@ absl::Status GpuDevice::LoadNeurons(int64_t layer, const BundleView& bundles, st
   TC_ASSIGN_OR_RETURN(std::byte* const held,
                       arena_.Take(fmt::format("{} neurons of layer {}", count, layer),
                                   count * GpuBundleLayout(bundles, count).stride_bytes));
-  TC_ASSIGN_OR_RETURN(layers_[static_cast<size_t>(layer)].neurons, upload_->Bundles(held, bundles, neurons));
+  Layer& loaded = layers_[static_cast<size_t>(layer)];
+  TC_ASSIGN_OR_RETURN(loaded.neurons, upload_->Bundles(held, bundles, neurons));
+  loaded.numbers = std::move(neurons);
   return absl::OkStatus();
 }
 

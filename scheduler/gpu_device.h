@@ -93,7 +93,8 @@ class GpuDevice final : public Device {
   };
   struct Layer {
     std::optional<AttentionWeights> attention;
-    BundleView neurons;  // n_neurons 0: none
+    BundleView neurons;             // n_neurons 0: none
+    std::vector<uint32_t> numbers;  // the layer's number of each
     std::optional<Predictor> predictor;
   };
   // Arrays of device memory, for block_tokens tokens.
@@ -170,7 +171,10 @@ class GpuDevice final : public Device {
                       GpuStream stream);
   absl::Status SendMarks(int64_t layer, const MarkedNeurons& marked);
   void DeliverMarks();
+  // Brings what fired to fired_staging_.
+  absl::Status FetchFired(int64_t layer);
   absl::Status CountMarkedActive(int64_t layer, const MarkedNeurons& marked);
+  void TellFired(int64_t layer, NeuronActivity& activity) const;
   absl::Status ReadCounts();
 
   const ModelConfig& config_;

@@ -249,6 +249,10 @@ void GpuDevice::Neurons(int64_t layer, const DeviceStep& step, const MarkedNeuro
                    (neurons.gated ? neurons.up().size_bytes() : 0);
   }
   if (step.audit) Note(CountMarkedActive(layer, marked));
+  if (step.activity != nullptr) {
+    Note(FetchFired(layer));
+    if (!failed()) TellFired(layer, *step.activity);
+  }
 }
 
 absl::Status GpuDevice::SendMarks(int64_t layer, const MarkedNeurons& marked) {
@@ -285,17 +289,19 @@ void GpuDevice::Head(std::span<const int64_t> rows, MatrixView<float> logits) {
 
 // ---- Figures
 
-absl::Status GpuDevice::CountMarkedActive(int64_t layer, const MarkedNeurons& marked) {
+absl::Status GpuDevice::FetchFired(int64_t layer) {
   Flush();
   TC_RETURN_IF_ERROR(error_);
   const int64_t n = layers_[static_cast<size_t>(layer)].neurons.n_neurons;
-  const int64_t bytes = n * static_cast<int64_t>(sizeof(GpuTokenMask));
-  const auto fetch = [&](const GpuOwned<HostBlock>& staging, const GpuTokenMask* from) {
-    return gpu_->CopyToHost(staging.get().data, reinterpret_cast<const std::byte*>(from), bytes,
-                            gpu_->compute());
-  };
-  TC_RETURN_IF_ERROR(fetch(fired_staging_, scratch_.fired));
-  TC_RETURN_IF_ERROR(gpu_->Synchronize(gpu_->compute()));
+  TC_RETURN_IF_ERROR(gpu_->CopyToHost(fired_staging_.get().data,
+                                      reinterpret_cast<const std::byte*>(scratch_.fired),
+                                      n * static_cast<int64_t>(sizeof(GpuTokenMask)), gpu_->compute()));
+  return gpu_->Synchronize(gpu_->compute());
+}
+
+absl::Status GpuDevice::CountMarkedActive(int64_t layer, const MarkedNeurons& marked) {
+  TC_RETURN_IF_ERROR(FetchFired(layer));
+  const int64_t n = layers_[static_cast<size_t>(layer)].neurons.n_neurons;
   const auto* const fired = reinterpret_cast<const GpuTokenMask*>(fired_staging_.get().data);
   if (predicted_layer_ != layer) {
     for (const uint32_t row : marked.selection().rows) work_.marked_active += fired[row] != 0 ? 1 : 0;
@@ -306,6 +312,13 @@ absl::Status GpuDevice::CountMarkedActive(int64_t layer, const MarkedNeurons& ma
   const auto* const mine = reinterpret_cast<const GpuTokenMask*>(marks_staging_.get().data);
   for (int64_t i = 0; i < n; ++i) work_.marked_active += (mine[i] & fired[i]) != 0 ? 1 : 0;
   return absl::OkStatus();
+}
+
+void GpuDevice::TellFired(int64_t layer, NeuronActivity& activity) const {
+  const std::vector<uint32_t>& numbers = layers_[static_cast<size_t>(layer)].numbers;
+  const auto* const fired = reinterpret_cast<const GpuTokenMask*>(fired_staging_.get().data);
+  for (size_t i = 0; i < numbers.size(); ++i)
+    if (fired[i] != 0) activity.Fire(layer, numbers[i]);
 }
 
 absl::Status GpuDevice::ReadCounts() {

@@ -90,6 +90,7 @@ absl::Status Transformer::Prepare(ModelWeights& weights, const TransformerOption
                                              .keep_host_copy = options.keep_host_copy,
                                              .open_gpu = options.open_gpu}));
   TC_ASSIGN_OR_RETURN(state_, StepState::Create(config_, placement_, block_tokens_));
+  activity_ = std::make_unique<NeuronActivity>(config_, options.plan);
   TC_ASSIGN_OR_RETURN(executor_, GraphExecutor::Create(placement_.n_devices));
   const auto build = [this](bool predict) {
     return BuildStepGraph(
@@ -190,6 +191,9 @@ absl::Status Transformer::RunStep(const BatchStep& step, bool audit, bool every_
                                   MatrixView<float> logits) {
   figures_ = {};
   marked_active_ = 0;
+  const bool watched = step.kind == StepKind::kDecode && !audit && activity_->watched();
+  if (watched) activity_->BeginStep();
+  watcher_ = watched && mode_ != NeuronMode::kDense ? activity_.get() : nullptr;
   int64_t begin = 0, logits_done = 0;
   auto slice = step.slices.begin();
   int64_t slice_left = slice->n_tokens;  // of it, from `begin` on
@@ -223,6 +227,7 @@ absl::Status Transformer::RunStep(const BatchStep& step, bool audit, bool every_
     begin += n_tokens;
     logits_done += wanted;
   }
+  if (watched) activity_->EndStep(begin, mode_ != NeuronMode::kDense, figures_);
   return absl::OkStatus();
 }
 
@@ -233,8 +238,11 @@ absl::Status Transformer::RunGraph(std::span<const TokenId> tokens, NeuronMode m
   state.tokens = tokens;
   state.logit_rows = logit_rows_;
   state.logits = logits;
-  state.step = {
-      .n_tokens = static_cast<int64_t>(tokens.size()), .slices = parts_, .mode = mode, .audit = audit};
+  state.step = {.n_tokens = static_cast<int64_t>(tokens.size()),
+                .slices = parts_,
+                .mode = mode,
+                .audit = audit,
+                .activity = watcher_};
   if (predict) {
     auto quality = qualities_.begin();
     for (const SequenceSlice& part : parts_) quality = std::fill_n(quality, part.n_tokens, part.quality);

@@ -16,6 +16,7 @@
 #include "scheduler/graph_executor.h"
 #include "scheduler/load_devices.h"
 #include "scheduler/model_runner.h"
+#include "scheduler/neuron_activity.h"
 #include "scheduler/step_graph.h"
 
 namespace thermocline {
@@ -64,6 +65,9 @@ class Transformer final : public ModelRunner {
   // Not owned; every step's operators are added to it. nullptr, as at first: none.
   void SetTrace(ExecutionTrace* trace) { trace_ = trace; }
 
+  // Records decode steps while it is watched; audits are left out, not so the steps that they compare.
+  NeuronActivity& activity() { return *activity_; }
+
   const ModelConfig& config() const { return config_; }
   const CpuContext& context() const { return context_; }
   NeuronMode mode() const { return mode_; }
@@ -105,6 +109,7 @@ class Transformer final : public ModelRunner {
   ModelPlacement placement_;
   LoadedDevices devices_;
   std::unique_ptr<StepState> state_;
+  std::unique_ptr<NeuronActivity> activity_;
   OperatorGraph graphs_[kGraphs];
   std::unique_ptr<GraphExecutor> executor_;
   std::vector<KvPage> all_pages_;     // 0, 1, 2, ...: of a sequence that is alone
@@ -114,7 +119,8 @@ class Transformer final : public ModelRunner {
   std::vector<float> exact_logits_;   // (n_vocab), of audits
   absl::Status health_;
   StepFigures figures_;
-  int64_t marked_active_ = 0;  // of the last step, an audit
+  int64_t marked_active_ = 0;          // of the last step, an audit
+  NeuronActivity* watcher_ = nullptr;  // of the step that runs
   ExecutionTrace* trace_ = nullptr;
 };
 

@@ -81,8 +81,9 @@ grpc_ssl_certificate_config_reload_status GrpcTls::Fetch(void* self,
   const std::lock_guard lock(tls.mutex_);
   if (tls.fetched_) return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_UNCHANGED;
   const grpc_ssl_pem_key_cert_pair pair = {tls.pems_.private_key.c_str(), tls.pems_.certificate.c_str()};
-  const char* const clients = tls.pems_.client_ca.empty() ? nullptr : tls.pems_.client_ca.c_str();
-  *config = grpc_ssl_server_certificate_config_create(clients, &pair, 1);
+  // gRPC wants an authority even where no client is asked for a certificate; then it is of no effect.
+  const std::string& clients = tls.pems_.client_ca.empty() ? tls.pems_.certificate : tls.pems_.client_ca;
+  *config = grpc_ssl_server_certificate_config_create(clients.c_str(), &pair, 1);
   tls.fetched_ = true;
   return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW;
 }

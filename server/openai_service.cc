@@ -12,6 +12,7 @@
 
 #include "model/printable.h"
 #include "model/strict_json.h"
+#include "server/dashboard_page.h"
 #include "server/json_fields.h"
 #include "server/openai_completion.h"
 #include "server/openai_response.h"
@@ -67,14 +68,16 @@ absl::Status ModelNotFound(const std::string& asked, const std::string& served) 
 }  // namespace
 
 const OpenAiService::Route OpenAiService::kRoutes[] = {
-    {"/v1/completions", true, false, &OpenAiService::Completions},
-    {"/v1/chat/completions", true, false, &OpenAiService::ChatCompletions},
-    {"/v1/models", false, false, &OpenAiService::Models},
-    {"/v1/models/", false, false, &OpenAiService::Model},
-    {"/tokenize", true, false, &OpenAiService::Tokenize},
-    {"/detokenize", true, false, &OpenAiService::Detokenize},
-    {"/health", false, true, &OpenAiService::Health},
-    {"/metrics", false, true, &OpenAiService::Metrics},
+    {"/v1/completions", true, CredentialScope::kCompletions, &OpenAiService::Completions},
+    {"/v1/chat/completions", true, CredentialScope::kCompletions, &OpenAiService::ChatCompletions},
+    {"/v1/models", false, CredentialScope::kCompletions, &OpenAiService::Models},
+    {"/v1/models/", false, CredentialScope::kCompletions, &OpenAiService::Model},
+    {"/tokenize", true, CredentialScope::kCompletions, &OpenAiService::Tokenize},
+    {"/detokenize", true, CredentialScope::kCompletions, &OpenAiService::Detokenize},
+    {"/thermocline/live", false, CredentialScope::kAdmin, &OpenAiService::Live},
+    {"/health", false, std::nullopt, &OpenAiService::Health},
+    {"/metrics", false, std::nullopt, &OpenAiService::Metrics},
+    {"/", false, std::nullopt, &OpenAiService::Dashboard},
 };
 
 OpenAiService::OpenAiService(const OpenAiParts& parts, CorsPolicy cors)
@@ -82,13 +85,19 @@ OpenAiService::OpenAiService(const OpenAiParts& parts, CorsPolicy cors)
       context_{parts.tokenizer, parts.chat_template, parts.scheduler.limits()},
       cors_(std::move(cors)),
       started_(absl::ToUnixSeconds(absl::Now())),
-      fingerprint_(Fingerprint(parts.model)) {}
+      fingerprint_(Fingerprint(parts.model)),
+      live_(parts.scheduler, parts.model, parts.activity) {}
+
+void OpenAiService::RefuseNewCalls() {
+  draining_ = true;
+  live_.Stop();
+}
 
 // ---- Routing ----
 
 const OpenAiService::Route* OpenAiService::RouteOf(std::string_view path) {
   for (const Route& route : kRoutes) {
-    const bool is_folder = route.path.ends_with('/');
+    const bool is_folder = route.path.size() > 1 && route.path.ends_with('/');
     if (is_folder ? path.starts_with(route.path) && path != route.path : path == route.path) return &route;
   }
   return nullptr;
@@ -122,11 +131,10 @@ void OpenAiService::Refuse(HttpRequest request, HttpError error, std::shared_ptr
 }
 
 absl::Status OpenAiService::Admit(const Route& route, HttpCall& call) const {
-  if (route.open) return absl::OkStatus();
+  if (!route.scope) return absl::OkStatus();
   if (parts_.credentials != nullptr) {
-    TC_ASSIGN_OR_RETURN(call.record().client,
-                        parts_.credentials->CheckAuthorization(CredentialScope::kCompletions,
-                                                               call.request().Header("authorization")));
+    TC_ASSIGN_OR_RETURN(call.record().client, parts_.credentials->CheckAuthorization(
+                                                  *route.scope, call.request().Header("authorization")));
   }
   if (draining_) return Unavailable("the server is shutting down and takes no new calls");
   return absl::OkStatus();
@@ -249,5 +257,7 @@ void OpenAiService::Metrics(const Call& call) {
                  .body = parts_.metrics.Exposition(
                      FiguresOf(parts_.scheduler.stats(), !draining_ && parts_.scheduler.health().ok()))});
 }
+
+void OpenAiService::Dashboard(const Call& call) { call->Respond(DashboardResponse()); }
 
 }  // namespace thermocline

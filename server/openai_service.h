@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -18,6 +19,7 @@
 #include "server/http_call.h"
 #include "server/http_cors.h"
 #include "server/http_message.h"
+#include "server/live_feed.h"
 #include "server/metrics.h"
 #include "server/openai_request.h"
 #include "server/request_log.h"
@@ -33,6 +35,7 @@ struct OpenAiParts {
   ServerMetrics& metrics;
   RequestLog& log;
   const Credentials* credentials = nullptr;  // absent: everybody may call
+  NeuronActivity* activity = nullptr;        // what the runner records of neurons; absent: nothing
 };
 
 class OpenAiService final : public HttpHandler {
@@ -42,16 +45,17 @@ class OpenAiService final : public HttpHandler {
   void Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange) override;
   void Refuse(HttpRequest request, HttpError error, std::shared_ptr<HttpExchange> exchange) override;
 
-  // New calls are refused with 503 from now on, and /health says so; /metrics goes on.
-  void RefuseNewCalls() { draining_ = true; }
+  // New calls are refused with 503 from now on, and /health says so; /metrics goes on. Ends live streams.
+  void RefuseNewCalls();
   CallCounter& calls() const { return *calls_; }
 
  private:
   using Call = std::shared_ptr<HttpCall>;
   struct Route {
-    std::string_view path;  // with a slash at its end: what follows is the handler's
+    std::string_view path;  // with a slash at its end, but "/": what follows is the handler's
     bool post;              // else GET and HEAD
-    bool open;              // needs no key, and is answered while draining
+    // Of the key that it needs; absent: it needs none, and is answered while draining.
+    std::optional<CredentialScope> scope;
     void (OpenAiService::*handle)(const Call& call);
   };
   static const Route kRoutes[];
@@ -72,6 +76,8 @@ class OpenAiService final : public HttpHandler {
   void Detokenize(const Call& call);
   void Health(const Call& call);
   void Metrics(const Call& call);
+  void Dashboard(const Call& call);
+  void Live(const Call& call) { live_.Watch(call); }
 
   const OpenAiParts parts_;
   const OpenAiContext context_;
@@ -80,6 +86,7 @@ class OpenAiService final : public HttpHandler {
   const std::string fingerprint_;
   const std::shared_ptr<CallCounter> calls_ = std::make_shared<CallCounter>();
   std::atomic<bool> draining_ = false;
+  LiveFeed live_;
 };
 
 }  // namespace thermocline

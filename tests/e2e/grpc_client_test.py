@@ -4,148 +4,17 @@
 usage: grpc_client_test.py THERMOCLINE SOURCE_DIR
 SPDX-License-Identifier: Apache-2.0
 """
-import importlib
 import json
-import queue
-import re
 import signal
-import subprocess
 import sys
 import tempfile
-import threading
 import unittest
 from pathlib import Path
 
 import grpc
 
-import grpc_stubs
-
-PROGRAM, SOURCE = sys.argv[1], Path(sys.argv[2])
-DEMO = SOURCE / "models" / "demo"
-GOLDEN = json.loads((DEMO / "golden.json").read_text())
-PROMPT = GOLDEN["cases"][0]["prompt"]
-CONTEXT_TOKENS = json.loads((DEMO / "config.json").read_text())["max_position_embeddings"]
-SERVING, NOT_SERVING = 1, 2
-
-# Filled by main() once the stubs are generated.
-pb, pb_grpc, admin, admin_grpc, rpc = None, None, None, None, None
-
-# What clients know of google.rpc, whose protos Debian does not package.
-RPC_PROTO = """
-syntax = "proto3";
-package google.rpc;
-import "google/protobuf/any.proto";
-import "google/protobuf/duration.proto";
-message Status { int32 code = 1; string message = 2; repeated google.protobuf.Any details = 3; }
-message BadRequest {
-  message FieldViolation { string field = 1; string description = 2; }
-  repeated FieldViolation field_violations = 1;
-}
-message RetryInfo { google.protobuf.Duration retry_delay = 1; }
-"""
-
-
-def generate_stubs(folder):
-    (Path(folder) / "rpc_for_test.proto").write_text(RPC_PROTO)
-    subprocess.run(["protoc", f"--proto_path={folder}", f"--python_out={folder}", "rpc_for_test.proto"], check=True)
-    return grpc_stubs.generate(SOURCE, folder) + [importlib.import_module("rpc_for_test_pb2")]
-
-
-class Server:
-    """thermocline serve models/demo on a free port, with one channel to it."""
-
-    def __init__(self, *flags, credentials=None, metadata=()):
-        self.process = subprocess.Popen([PROGRAM, "serve", str(DEMO), "--listen", "127.0.0.1:0", *map(str, flags)],
-                                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        self.lines = queue.SimpleQueue()  # its log must not fill the pipe; None at its end
-        self.reader = threading.Thread(target=self.read_lines)
-        self.reader.start()
-        self.address = self.wait_for_line(r"listening on (\S+)").group(1)
-        self.channel, self.stub = self.connect(credentials, metadata)
-        self.admin = admin_grpc.AdminServiceStub(self.channel)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.channel.close()
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        self.reader.join()
-        self.process.stderr.close()
-
-    def read_lines(self):
-        for line in self.process.stderr:
-            self.lines.put(line)
-        self.lines.put(None)
-
-    def open_channel(self, credentials=None):
-        # A subchannel of its own: channels to one address otherwise share their connection.
-        options = [("grpc.use_local_subchannel_pool", 1)]
-        if credentials:
-            return grpc.secure_channel(self.address, credentials, options=options)
-        return grpc.insecure_channel(self.address, options=options)
-
-    def connect(self, credentials=None, metadata=()):
-        channel = self.open_channel(credentials)
-        stub = pb_grpc.CompletionServiceStub(channel)
-        # Calls made before the connection stands go out in any order.
-        stub.GetModel(pb.GetModelRequest(), timeout=60, metadata=metadata)
-        return channel, stub
-
-    def wait_for_line(self, pattern):
-        while (line := self.lines.get(timeout=120)) is not None:
-            found = re.search(pattern, line)
-            if found:
-                return found
-        raise AssertionError(f"the server ended with {self.process.wait()} before it said {pattern!r}")
-
-    def health(self, service):
-        check = self.channel.unary_unary("/grpc.health.v1.Health/Check")
-        answer = check(b"\x0a" + bytes([len(service)]) + service.encode(), timeout=60)
-        return answer[1] if answer else 0  # field 1, a number
-
-
-def request(text=PROMPT, max_tokens=16, kind=None, **fields):
-    stopping = pb.StoppingOptions(max_tokens=max_tokens, ignore_eos=fields.pop("ignore_eos", False), stop=fields.pop("stop", []))
-    return (kind or pb.CompleteRequest)(text=text, stopping=stopping, **fields)
-
-
-def long_stream(stub, **options):
-    """As long a completion as the context takes."""
-    return stub.StreamComplete(request(max_tokens=None, ignore_eos=True, kind=pb.StreamCompleteRequest), **options)
-
-
-def gather(stream):
-    messages = list(stream)
-    deltas = [m.delta for m in messages[:-1]]
-    assert all(m.WhichOneof("event") == "delta" for m in messages[:-1]), messages
-    assert messages[-1].WhichOneof("event") == "summary", messages
-    return "".join(d.text for d in deltas), [i for d in deltas for i in d.token_ids], messages[-1].summary
-
-
-def run(*arguments):
-    return subprocess.run([PROGRAM, *map(str, arguments)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
-
-
-def detail(metadata, kind):
-    """The error's detail of that google.rpc type."""
-    status = rpc.Status.FromString(metadata["grpc-status-details-bin"])
-    message = kind()
-    for any_detail in status.details:
-        if any_detail.Unpack(message):
-            return message
-    raise AssertionError(f"no {kind.DESCRIPTOR.name} in {status}")
-
-
-class RefusalsTestCase(unittest.TestCase):
-    def refused(self, code, call):
-        with self.assertRaises(grpc.RpcError) as caught:
-            call()
-        error = caught.exception
-        self.assertEqual(error.code(), code, error.details())
-        return error.details(), dict(error.trailing_metadata() or ())
+from grpc_server import (CONTEXT_TOKENS, DEMO, GOLDEN, NOT_SERVING, PROMPT, SERVING, SOURCE, RefusalsTestCase, Server, admin, detail,
+                         gather, long_stream, pb, request, rpc, run)
 
 
 class Completions(RefusalsTestCase):
@@ -491,110 +360,6 @@ class Predicted(unittest.TestCase):
         self.assertTrue(0 <= execution.overlap_ratio <= 1, execution)
 
 
-class Identity:
-    """A key and its certificate for 127.0.0.1, signed by an authority or by itself."""
-
-    def __init__(self, folder, name, authority=None):
-        self.key, self.certificate = folder / f"{name}.key", folder / f"{name}.pem"
-        signing = ["-CA", authority.certificate, "-CAkey", authority.key] if authority else []
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
-                        "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1",
-                        "-addext", f"basicConstraints=critical,CA:{'FALSE' if authority else 'TRUE'}",
-                        *signing, "-keyout", self.key, "-out", self.certificate], check=True, capture_output=True)
-
-    def credentials(self, authority, shown=True):
-        pair = (self.key.read_bytes(), self.certificate.read_bytes()) if shown else (None, None)
-        return grpc.ssl_channel_credentials(authority.certificate.read_bytes(), *pair)
-
-
-class Security(RefusalsTestCase):
-    USER, ADMIN = "user-key-0123456789", "admin-key-0123456789"
-
-    def setUp(self):
-        self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
-        self.users, self.admins = self.key_file("users", self.USER), self.key_file("admins", self.ADMIN)
-
-    def key_file(self, name, key):
-        path = self.folder / name
-        path.write_text(key + "\n")
-        path.chmod(0o600)
-        return path
-
-    @staticmethod
-    def bearer(key):
-        return [("authorization", f"Bearer {key}")]
-
-    def code(self, server, credentials=None, metadata=(), admin_call=False):
-        """How a call on a connection of its own ends."""
-        with server.open_channel(credentials) as channel:
-            try:
-                if admin_call:
-                    admin_grpc.AdminServiceStub(channel).GetStats(admin.GetStatsRequest(), timeout=60, metadata=metadata)
-                else:
-                    pb_grpc.CompletionServiceStub(channel).Complete(request(max_tokens=1), timeout=60, metadata=metadata)
-            except grpc.RpcError as error:
-                return error.code()
-            return grpc.StatusCode.OK
-
-    def test_keys(self):
-        ok, unknown, denied = grpc.StatusCode.OK, grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED
-        with Server("--api-keys", self.users, "--admin-keys", self.admins, metadata=self.bearer(self.USER)) as server:
-            for metadata, completion, figures in [((), unknown, unknown),
-                                                  (self.bearer("wrong-key-0123456789"), unknown, unknown),
-                                                  (self.bearer(self.USER), ok, denied),
-                                                  (self.bearer(self.ADMIN), ok, ok)]:
-                self.assertEqual(self.code(server, metadata=metadata), completion, metadata)
-                self.assertEqual(self.code(server, metadata=metadata, admin_call=True), figures, metadata)
-            self.assertEqual(server.health(""), SERVING)  # needs no key
-        with Server("--api-keys", self.users, metadata=self.bearer(self.USER)) as server:
-            self.assertEqual(self.code(server, metadata=self.bearer(self.USER), admin_call=True), denied)
-
-    def test_mutual_tls_and_reload(self):
-        authority, stranger = Identity(self.folder, "authority"), Identity(self.folder, "stranger")
-        served, client = Identity(self.folder, "server", authority), Identity(self.folder, "client", authority)
-        strange_client = Identity(self.folder, "strange", stranger)
-        good = client.credentials(authority)
-        with Server("--tls-cert", served.certificate, "--tls-key", served.key, "--tls-client-ca", authority.certificate,
-                    "--api-keys", self.users, credentials=good, metadata=self.bearer(self.USER)) as server:
-            ok, unavailable, key = grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE, self.bearer(self.USER)
-            self.assertEqual(self.code(server, good, key), ok)
-            self.assertEqual(self.code(server, good), grpc.StatusCode.UNAUTHENTICATED)
-            for wrong in [None, client.credentials(authority, shown=False), strange_client.credentials(authority),
-                          client.credentials(stranger)]:
-                self.assertEqual(self.code(server, wrong, key), unavailable)
-
-            # New keys and another certificate at SIGHUP; a bad file keeps the old.
-            self.key_file("users", "newer-key-0123456789")
-            for old, new in zip([served.certificate, served.key],
-                                [(other := Identity(self.folder, "other", stranger)).certificate, other.key]):
-                old.write_bytes(new.read_bytes())
-            server.process.send_signal(signal.SIGHUP)
-            server.wait_for_line(r'"reloaded".*grpc certificates')
-            self.assertEqual(self.code(server, good, key), unavailable)
-            self.assertEqual(self.code(server, client.credentials(stranger), key), grpc.StatusCode.UNAUTHENTICATED)
-            key = self.bearer("newer-key-0123456789")
-            self.assertEqual(self.code(server, client.credentials(stranger), key), ok)
-            served.key.write_text("nonsense")
-            server.process.send_signal(signal.SIGHUP)
-            server.wait_for_line(r'"not_reloaded".*grpc certificates')
-            self.assertEqual(self.code(server, client.credentials(stranger), key), ok)
-            server.process.send_signal(signal.SIGTERM)
-            self.assertEqual(server.process.wait(timeout=120), 0)
-
-    def test_bad_flags(self):
-        for flags, code, said in [(("--tls-cert", "x.pem"), 2, "tls_key"),
-                                  (("--tls-cert", "x.pem", "--tls-key", "y.pem"), 1, "x.pem"),
-                                  (("--api-keys", self.folder / "none"), 1, "none"),
-                                  (("--max-running", "0"), 2, "--max-running"),
-                                  (("--max-queued", "0"), 2, "--max-queued"),
-                                  (("--max-queued-tokens", "0"), 2, "--max-queued-tokens"),
-                                  (("--kv-tokens", "-1"), 2, "--kv-tokens"),
-                                  (("--kv-tokens", str(CONTEXT_TOKENS - 1)), 2, "--kv-tokens")]:
-            result = run("serve", DEMO, "--listen", "127.0.0.1:0", *flags)
-            self.assertEqual(result.returncode, code, result.stderr)
-            self.assertIn(said, result.stderr.splitlines()[-1])
-
-
 class Capacity(RefusalsTestCase):
     def test_flags_bound_what_runs_and_waits(self):
         with Server("--kv-tokens", CONTEXT_TOKENS, "--max-running", "1", "--max-queued", "1") as server:
@@ -685,12 +450,5 @@ class Life(unittest.TestCase):
             self.assertEqual(server.health(""), SERVING)
 
 
-def main():
-    global pb, pb_grpc, admin, admin_grpc, rpc
-    with tempfile.TemporaryDirectory() as folder:
-        pb, pb_grpc, admin, admin_grpc, rpc = generate_stubs(folder)
-        unittest.main(argv=sys.argv[:1], verbosity=2)
-
-
 if __name__ == "__main__":
-    main()
+    unittest.main(argv=sys.argv[:1], verbosity=2)

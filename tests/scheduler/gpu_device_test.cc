@@ -204,6 +204,34 @@ TEST_F(GpuDeviceTest, TheSameBitsAgainAndWhateverTheCompanions) {
   EXPECT_EQ(Run(*first, tokens, 3, StepKind::kDecode), alone);
 }
 
+// The emulated accelerator tells the same of the same placement.
+TEST_F(GpuDeviceTest, TellsWatchersWhichOfItsNeuronsFire) {
+  Open(ElementType::kF32);
+  const std::vector<TokenId> tokens = RandomTokens(6, 31);
+  const PredictorSet predictors = SignPredictors(checkpoint_->config, 4);
+  for (const NeuronMode mode : {NeuronMode::kExact, NeuronMode::kPredicted}) {
+    for (const size_t step_tokens : {1, 3}) {
+      std::vector<ActivitySnapshot> snapshots(2);
+      for (const DeviceKind kind : {DeviceKind::kHost, DeviceKind::kCuda}) {
+        const Plan plan = RandomPlan(checkpoint_->config, 0.5, 32, kind);
+        const TransformerOptions options{.mode = mode, .predictors = &predictors, .plan = &plan};
+        const Quality quality = mode == NeuronMode::kExact ? Quality::kExact : Quality::kFast;
+        const auto unwatched = Load(options), watched = Load(options);
+        watched->activity().AddWatcher();
+        EXPECT_EQ(Run(*watched, tokens, step_tokens, StepKind::kDecode, quality),
+                  Run(*unwatched, tokens, step_tokens, StepKind::kDecode, quality));
+        ActivitySnapshot& snapshot = snapshots[kind == DeviceKind::kCuda ? 1 : 0];
+        EXPECT_TRUE(watched->activity().Update(snapshot));
+        int64_t fired = 0;
+        for (const uint16_t count : snapshot.counts) fired += count;
+        EXPECT_EQ(fired, watched->last_step().active_neurons);
+        EXPECT_GT(watched->last_step().active_on_accelerators, 0);
+      }
+      EXPECT_EQ(snapshots[0].counts, snapshots[1].counts);
+    }
+  }
+}
+
 TEST_F(GpuDeviceTest, StretchesAreCapturedOnceAndLaunchedAsOne) {
   Open(ElementType::kF16);
   const Plan plan = WholePlan();

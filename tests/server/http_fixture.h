@@ -22,6 +22,7 @@ struct HttpSetup {
   bool predicts = false;
   const Credentials* credentials = nullptr;
   bool log_prompts = false;
+  NeuronActivity* activity = nullptr;
   OpenAiServerOptions options;
 };
 
@@ -44,7 +45,8 @@ struct TestHttpServer {
                                         .model = model,
                                         .metrics = metrics,
                                         .log = log,
-                                        .credentials = setup.credentials},
+                                        .credentials = setup.credentials,
+                                        .activity = setup.activity},
                                        options);
     if (!started.ok()) throw std::runtime_error(started.status().ToString());
     server = *std::move(started);
