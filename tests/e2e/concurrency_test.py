@@ -17,7 +17,7 @@ from pathlib import Path
 
 import grpc
 
-import grpc_stubs
+from grpc_server import pb, pb_grpc
 from load_client import Server, call, complete, in_parallel, vanish
 
 PROGRAM, SOURCE = sys.argv[1], Path(sys.argv[2])
@@ -27,9 +27,6 @@ GOLDEN = json.loads((DEMO / "golden.json").read_text())
 PROMPTS = [case["prompt"] for case in GOLDEN["cases"]]
 TEXT = (DEMO / "valid.txt").read_text()
 PAGE_TOKENS = 16
-
-# Filled by main() once the stubs are generated.
-pb, pb_grpc = None, None
 
 
 def prompt_at(random_numbers, length):
@@ -337,12 +334,5 @@ class Configured(unittest.TestCase):
             self.assertRegex(failed.stderr, re.escape(f"{path}, line 2") + r'.*"max-queue"')
 
 
-def main():
-    global pb, pb_grpc
-    with tempfile.TemporaryDirectory() as folder:
-        pb, pb_grpc, *_ = grpc_stubs.generate(SOURCE, folder)
-        unittest.main(argv=sys.argv[:1], verbosity=2)
-
-
 if __name__ == "__main__":
-    main()
+    unittest.main(argv=sys.argv[:1], verbosity=2)

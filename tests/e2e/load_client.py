@@ -137,8 +137,6 @@ class Completion:
     usage: dict = None
     error: dict = None
     whole: bool = False  # everything came: [DONE], or all of the body
-    seconds: float = 0
-    arrivals: list = field(default_factory=list)  # of events with text, in seconds since the request was sent
 
     @property
     def text(self):
@@ -206,7 +204,6 @@ async def complete(server, body, path="/v1/completions", headers=None, vanish_af
     `admitted`: an asyncio.Event that is set once the answer's head is there, which for a stream is at once."""
     result = Completion()
     data = json.dumps(body).encode()
-    began = time.monotonic()
     reader, writer = await asyncio.open_connection(server.host, server.port)
     try:
         request = _head("POST", path, data, headers) + data
@@ -219,12 +216,11 @@ async def complete(server, body, path="/v1/completions", headers=None, vanish_af
         if admitted is not None:
             admitted.set()
         if result.headers.get("content-type", "").startswith("text/event-stream"):
-            await _read_events(reader, result, began, vanish_after)
+            await _read_events(reader, result, vanish_after)
             if vanish_after is not None and not result.whole:
                 vanish(writer)
         else:
             _read_whole(b"".join([chunk async for chunk in _chunks(reader, result.headers)]), result)
-        result.seconds = time.monotonic() - began
         return result
     finally:
         await _close(writer)
@@ -247,7 +243,7 @@ def _read_whole(body, result):
     result.whole = result.error is None
 
 
-async def _read_events(reader, result, began, vanish_after):
+async def _read_events(reader, result, vanish_after):
     pending, events = b"", 0
     async for chunk in _chunks(reader, result.headers):
         pending += chunk
@@ -257,20 +253,17 @@ async def _read_events(reader, result, began, vanish_after):
             if data == b"[DONE]":
                 result.whole = True
                 continue
-            _read_event(json.loads(data), result, time.monotonic() - began)
+            _read_event(json.loads(data), result)
             events += 1
             if events == vanish_after:
                 return
 
 
-def _read_event(event, result, now):
+def _read_event(event, result):
     result.error = event.get("error") or result.error
     result.usage = event.get("usage") or result.usage
     for choice in event.get("choices", []):
-        text = _text_of(choice)
-        if text:
-            result.arrivals.append(now)
-        result.texts[choice["index"]] = result.texts.get(choice["index"], "") + text
+        result.texts[choice["index"]] = result.texts.get(choice["index"], "") + _text_of(choice)
         if choice["finish_reason"]:
             result.finish_reasons[choice["index"]] = choice["finish_reason"]
             result.figures[choice["index"]] = choice["thermocline"]
