@@ -102,6 +102,7 @@ struct Serving {
   absl::Status Start(const Flags& flags, const CompletionServerOptions& options, LoadedModel& loaded);
   // Certificates and keys, a line each.
   void Reload();
+  void RefuseNewCalls();
   // True when nothing was cut short.
   bool Shutdown();
 
@@ -153,8 +154,13 @@ void Serving::Reload() {
   if (http) say("http certificates", http->ReloadTls());
 }
 
-bool Serving::Shutdown() {
+void Serving::RefuseNewCalls() {
+  grpc->RefuseNewCalls();
   if (http) http->RefuseNewCalls();
+}
+
+bool Serving::Shutdown() {
+  RefuseNewCalls();
   bool clean = grpc->Shutdown();  // drains the scheduler
   if (http) clean &= http->Shutdown(std::chrono::steady_clock::now() + kLastAnswers);
   return clean;
@@ -183,6 +189,7 @@ absl::Status Serve(const Flags& flags) {
     serving.Shutdown();
     return FailedPrecondition("stopped: the device is lost: {}", MessageOf(health));
   }
+  serving.RefuseNewCalls();
   fmt::print(stderr, "thermocline: draining, for at most {} ms; a second signal ends at once\n",
              flags.shutdown_timeout_ms);
   const bool clean = serving.Shutdown();

@@ -25,6 +25,7 @@ class AdminService final : public v1::AdminService::CallbackService {
 
   // Ends the watches that there are after the figures as they are, and later ones after their first.
   void EndWatches();
+  void WaitForWatches(std::chrono::steady_clock::time_point deadline) { watches_.WaitEnded(deadline); }
 
  private:
   v1::Stats Stats() const;

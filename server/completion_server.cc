@@ -144,7 +144,9 @@ bool CompletionServer::Impl::Shutdown(milliseconds timeout) {
   RefuseNewCalls();
   // The port stays open meanwhile, so that health checks and new calls get their answers.
   const bool drained = scheduler.Drain(timeout);
-  const bool delivered = service.calls().WaitIdle(std::max(deadline, steady_clock::now() + kLastWords));
+  const steady_clock::time_point last_words = std::max(deadline, steady_clock::now() + kLastWords);
+  const bool delivered = service.calls().WaitIdle(last_words);
+  admin.WaitForWatches(steady_clock::now() + kLastWords);
   // Ends what never ends by itself: health watches, and clients that do not read.
   server->Shutdown(std::chrono::system_clock::now());
   service.calls().WaitIdle();

@@ -74,6 +74,7 @@ class StatsWatches::Watch final : public grpc::ServerWriteReactor<v1::WatchStats
     {
       const std::lock_guard lock(watches_.mutex_);
       watches_.watches_.erase(this);
+      if (watches_.watches_.empty()) watches_.none_left_.notify_all();
     }
     delete this;
   }
@@ -120,6 +121,11 @@ void StatsWatches::End() {
   const std::lock_guard lock(mutex_);
   ended_ = true;
   for (Watch* const watch : watches_) watch->End();
+}
+
+void StatsWatches::WaitEnded(std::chrono::steady_clock::time_point deadline) {
+  std::unique_lock lock(mutex_);
+  none_left_.wait_until(lock, deadline, [this] { return watches_.empty(); });
 }
 
 }  // namespace thermocline

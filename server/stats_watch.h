@@ -5,6 +5,7 @@
 #include <grpcpp/support/server_callback.h>
 
 #include <chrono>
+#include <condition_variable>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -28,11 +29,14 @@ class StatsWatches {
                                                           absl::StatusOr<std::chrono::milliseconds> interval,
                                                           std::function<v1::Stats()> stats);
   void End();
+  // Until gRPC is done with all of them or the time is up.
+  void WaitEnded(std::chrono::steady_clock::time_point deadline);
 
  private:
   class Watch;
 
   std::mutex mutex_;
+  std::condition_variable none_left_;
   std::set<Watch*> watches_;  // guarded by mutex_; until gRPC is done with them
   bool ended_ = false;        // guarded by mutex_
 };
