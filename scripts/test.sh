@@ -1,20 +1,23 @@
 #!/usr/bin/env bash
 # Installs what is needed, builds, and runs every test: release build, then the memory- and race-sensitive rooms under sanitizers.
-# usage: test.sh [--quick] [--offline]
+# usage: test.sh [--quick | --thorough] [--offline]
 #   --quick    release build only
+#   --thorough every room under AddressSanitizer, which takes about ten minutes more
 #   --offline  leave out the tests that need downloaded models or client packages (they are reported as not run)
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 quick=false
+thorough=false
 offline=false
 for argument in "$@"; do
   case "$argument" in
     --quick) quick=true ;;
+    --thorough) thorough=true ;;
     --offline) offline=true ;;
     *)
-      echo "test.sh: unknown argument $argument (known are --quick, --offline)" >&2
+      echo "test.sh: unknown argument $argument (known are --quick, --thorough, --offline)" >&2
       exit 2
       ;;
   esac
@@ -42,10 +45,16 @@ run_preset() {  # preset, targets to build (all when empty), then ctest's argume
 
 run_preset release ''
 if ! $quick; then
-  # Every file parser, kernel and service under AddressSanitizer and UndefinedBehaviorSanitizer; what runs threads under
-  # ThreadSanitizer. The tests of real models say nothing more there and would take long.
+  # Under AddressSanitizer and UndefinedBehaviorSanitizer: kernels, file parsers, whatever a client or a file can reach. Under
+  # ThreadSanitizer: what runs threads. The tests of real models say nothing more there and would take long.
   unset THERMOCLINE_TEST_MODELS
-  run_preset asan '' --exclude-regex '^e2e'
+  if $thorough; then
+    run_preset asan '' --exclude-regex '^e2e'
+  else
+    run_preset asan 'core_tests kernels_cpu_tests kernels_cuda_tests gpu_device_tests model_tests tokenizer_tests chat_tests
+      scheduler_tests server_tests fuzz' \
+      --tests-regex '^(core|kernels_cpu|kernels_cuda|gpu_device|model|tokenizer|chat|scheduler|server|fuzz)\.'
+  fi
   run_preset tsan 'core_tests scheduler_tests server_tests' --tests-regex '^(core|scheduler|server)\.' \
     --exclude-regex 'EveryInstructionSet'  # the same threads four times over
 fi
