@@ -7,14 +7,19 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <functional>
+#include <future>
 #include <memory>
 #include <numeric>
 #include <optional>
 
 #include "model/checkpoint.h"
+#include "scheduler/scheduler.h"
 #include "scheduler/transformer.h"
 #include "tests/kernels_cuda/gpu_fixture.h"
 #include "tests/support/emulated_gpu.h"
+#include "tests/support/puppet_tokenizer.h"
+#include "tests/support/recorder.h"
 #include "tests/support/split_plans.h"
 #include "tests/support/typed_llama.h"
 
@@ -374,6 +379,62 @@ TEST_P(EmulatedGpuDeviceTest, ALostDeviceFailsEveryStepFromThenOn) {
       EXPECT_EQ(transformer->health(), failed);
     }
   }
+}
+
+// Calls `then` once the request has got so many tokens.
+class AfterTokens final : public CompletionObserver {
+ public:
+  AfterTokens(size_t tokens, std::function<void()> then) : tokens_(tokens), then_(std::move(then)) {}
+  void OnDelta(CompletionDelta delta) override {
+    received_ += delta.token_ids.size();
+    if (then_ && received_ >= tokens_) std::exchange(then_, nullptr)();
+    recorder_.OnDelta(std::move(delta));
+  }
+  void OnFinish(absl::StatusOr<CompletionSummary> result) override { recorder_.OnFinish(std::move(result)); }
+  absl::StatusOr<CompletionSummary> Wait() { return recorder_.Wait(); }
+  const std::vector<TokenId>& token_ids() const { return recorder_.token_ids; }
+
+ private:
+  const size_t tokens_;
+  std::function<void()> then_;
+  size_t received_ = 0;
+  testing::Recorder recorder_;
+};
+
+TEST_P(EmulatedGpuDeviceTest, ARequestThatTheDeviceFailsGetsAStatusAndLaterOnesTheirs) {
+  Open(ElementType::kF16);
+  const Plan plan = GpuPlan(0.5, 3);
+  const auto transformer = Load({.mode = NeuronMode::kExact, .plan = &plan});
+  const testing::PuppetTokenizer tokenizer;
+  std::promise<absl::Status> lost;
+  Scheduler scheduler(*transformer, tokenizer,
+                      {.on_runner_lost = [&lost](const absl::Status& status) { lost.set_value(status); }});
+  const auto submit = [&](std::function<void()> after_three_tokens) {
+    CompletionRequest request{.prompt = {1, 2, 3}};
+    request.stopping = {.max_tokens = 8, .ignore_eos = true};
+    const auto observer = std::make_shared<AfterTokens>(3, std::move(after_three_tokens));
+    EXPECT_TRUE(scheduler.Submit(std::move(request), observer).ok());
+    return observer;
+  };
+  const auto before = submit({});
+  ASSERT_TRUE(before->Wait().ok());
+
+  // Short memory ends the request that runs, and it alone.
+  const auto starved =
+      submit([this] { faults_->FailCall("cudaGraphLaunch", 1, EmulatedError::kMemoryAllocation); });
+  EXPECT_EQ(starved->Wait().status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_TRUE(scheduler.health().ok());
+  const auto after = submit({});
+  ASSERT_TRUE(after->Wait().ok());
+  EXPECT_EQ(after->token_ids(), before->token_ids());
+
+  // A kernel that faults takes the device with it.
+  const auto struck = submit([this] { faults_->LoseDevice(EmulatedError::kIllegalAddress); });
+  EXPECT_EQ(struck->Wait().status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_FALSE(lost.get_future().get().ok());
+  EXPECT_FALSE(scheduler.health().ok());
+  EXPECT_EQ(scheduler.Submit({.prompt = {1}}, std::make_shared<AfterTokens>(1, nullptr)).status().code(),
+            absl::StatusCode::kUnavailable);
 }
 
 }  // namespace
