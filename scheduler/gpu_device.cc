@@ -1,4 +1,4 @@
-// GpuDevice: memory and loading. Its operators are in gpu_device_step.cc.
+// GpuDevice: memory and loading. Its operators are in gpu_device_step.cc and gpu_device_kernels.cc.
 // SPDX-License-Identifier: Apache-2.0
 #include "scheduler/gpu_device.h"
 
