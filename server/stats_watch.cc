@@ -70,9 +70,10 @@ class StatsWatches::Watch final : public grpc::ServerWriteReactor<v1::WatchStats
   }
 
   void OnDone() override {
-    call_.Log();
     {
+      // Also orders this behind Start, which took the same lock.
       const std::lock_guard lock(watches_.mutex_);
+      call_.Log();
       watches_.watches_.erase(this);
       if (watches_.watches_.empty()) watches_.none_left_.notify_all();
     }
