@@ -71,8 +71,8 @@ class StatsWatches::Watch final : public grpc::ServerWriteReactor<v1::WatchStats
 
   void OnDone() override {
     {
-      // Also orders this behind Start, which took the same lock.
-      const std::lock_guard lock(watches_.mutex_);
+      // They also order this behind Start and the last Write, which took them on other threads.
+      const std::scoped_lock lock(watches_.mutex_, mutex_);
       call_.Log();
       watches_.watches_.erase(this);
       if (watches_.watches_.empty()) watches_.none_left_.notify_all();
@@ -82,9 +82,10 @@ class StatsWatches::Watch final : public grpc::ServerWriteReactor<v1::WatchStats
 
  private:
   void Write() {
-    *message_.mutable_stats() = stats_();
+    v1::Stats stats = stats_();
     {
       const std::lock_guard lock(mutex_);
+      *message_.mutable_stats() = std::move(stats);
       written_last_ = last_;
     }
     StartWrite(&message_);  // fails at once where the client has gone
@@ -94,10 +95,10 @@ class StatsWatches::Watch final : public grpc::ServerWriteReactor<v1::WatchStats
   GrpcCall call_;
   const std::function<v1::Stats()> stats_;
   std::chrono::milliseconds interval_{};
-  v1::WatchStatsResponse message_;  // being written
   std::mutex mutex_;
-  std::optional<grpc::Alarm> alarm_;  // guarded by mutex_, as all below
-  bool last_ = false;                 // there will be no figures but those that are read from now on
+  v1::WatchStatsResponse message_;  // being written; guarded by mutex_, as all below
+  std::optional<grpc::Alarm> alarm_;
+  bool last_ = false;  // there will be no figures but those that are read from now on
   bool written_last_ = false;
   bool gone_ = false;
 };
