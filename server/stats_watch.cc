@@ -34,7 +34,7 @@ class StatsWatches::Watch final : public grpc::ServerWriteReactor<v1::WatchStats
   Watch(StatsWatches& watches, GrpcCall call, std::function<v1::Stats()> stats)
       : watches_(watches), call_(std::move(call)), stats_(std::move(stats)) {}
 
-  void Refuse(const absl::Status& status) { Finish(call_.Finished(status)); }
+  void Refuse(const absl::Status& status) { End(status); }
   void Begin(std::chrono::milliseconds interval) {
     interval_ = interval;
     Write();
@@ -60,7 +60,7 @@ class StatsWatches::Watch final : public grpc::ServerWriteReactor<v1::WatchStats
         return;
       }
     }
-    Finish(call_.Finished(gone ? Cancelled("the client has gone") : absl::OkStatus()));
+    End(gone ? Cancelled("the client has gone") : absl::OkStatus());
   }
 
   void OnCancel() override {
@@ -71,9 +71,12 @@ class StatsWatches::Watch final : public grpc::ServerWriteReactor<v1::WatchStats
 
   void OnDone() override {
     {
-      // They also order this behind Start and the last Write, which took them on other threads.
-      const std::scoped_lock lock(watches_.mutex_, mutex_);
+      // Also orders this behind what Begin, Refuse and Write did on other threads.
+      const std::lock_guard lock(mutex_);
       call_.Log();
+    }
+    {
+      const std::lock_guard lock(watches_.mutex_);
       watches_.watches_.erase(this);
       if (watches_.watches_.empty()) watches_.none_left_.notify_all();
     }
@@ -81,6 +84,13 @@ class StatsWatches::Watch final : public grpc::ServerWriteReactor<v1::WatchStats
   }
 
  private:
+  void End(const absl::Status& status) {
+    std::unique_lock lock(mutex_);
+    const grpc::Status finished = call_.Finished(status);
+    lock.unlock();
+    Finish(finished);
+  }
+
   void Write() {
     v1::Stats stats = stats_();
     {
