@@ -15,6 +15,17 @@ int64_t ArrayBytes(std::span<const float> array) {
   return GpuArena::Aligned(static_cast<int64_t>(array.size_bytes()));
 }
 
+// Floats for the attention of any step. Launches take fewer tokens where they see more positions, so what
+// they need neither grows nor shrinks with these: the most of all sizes that Begin chooses.
+int64_t MostAttentionScratch(const ModelConfig& config, int64_t context_tokens, int64_t block_tokens) {
+  int64_t most = 0;
+  for (int64_t positions = kGpuLeastPositions;; positions *= 2) {
+    most = std::max(most, GpuAttentionScratch(block_tokens, config.n_heads, config.d_head,
+                                              std::min(positions, context_tokens)));
+    if (positions >= context_tokens) return most;
+  }
+}
+
 int64_t MatrixBytes(const WeightView& weights) { return GpuArena::Aligned(GpuMatrixBytes(weights)); }
 
 }  // namespace
@@ -80,8 +91,7 @@ absl::Status GpuDevice::ForEachScratch(const ModelConfig& config, int64_t contex
   TC_RETURN_IF_ERROR(visit(&Scratch::gate, n * config.d_ff));
   TC_RETURN_IF_ERROR(visit(&Scratch::up, n * config.d_ff));
   TC_RETURN_IF_ERROR(visit(&Scratch::logits, kGpuLogitRows * config.n_vocab));
-  TC_RETURN_IF_ERROR(
-      visit(&Scratch::attention, GpuAttentionScratch(n, config.n_heads, config.d_head, context_tokens)));
+  TC_RETURN_IF_ERROR(visit(&Scratch::attention, MostAttentionScratch(config, context_tokens, n)));
   TC_RETURN_IF_ERROR(
       visit(&Scratch::ffn, GpuSparseFfnScratch(kMostSparseTokens, config.d_ff, config.d_model)));
   TC_RETURN_IF_ERROR(visit(&Scratch::predictor, predictor));

@@ -11,8 +11,6 @@
 namespace thermocline {
 namespace {
 
-constexpr int64_t kLeastPositions = 256;  // that a launch of attention is sized for
-
 void CopyRows(MatrixView<const float> from, std::byte* to) {
   const size_t row_bytes = static_cast<size_t>(from.cols) * sizeof(float);
   for (int64_t r = 0; r < from.rows; ++r)
@@ -66,9 +64,10 @@ void GpuDevice::Begin(const DeviceStep& step) {
                       pages + static_cast<int64_t>(s) * layout_.most_pages);
     most_positions = std::max(most_positions, end);
   }
-  most_positions_ = std::min(
-      options_.context_tokens,
-      std::max(kLeastPositions, static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(most_positions)))));
+  most_positions_ =
+      std::min(options_.context_tokens,
+               std::max(kGpuLeastPositions,
+                        static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(most_positions)))));
   for (size_t l = 0; l < layers_.size() && !step.qualities.empty(); ++l) {
     if (!layers_[l].predictor) continue;
     for (size_t t = 0; t < step.qualities.size(); ++t) {

@@ -320,6 +320,14 @@ TEST_P(GpuDeviceTest, APlanLeavesRoomForWhatIsNotTheModels) {
   EXPECT_GE(GpuOf(*whole).used_bytes(), parts + scratch - (config.n_layers * 12 + 2) * GpuArena::kAlignment);
 }
 
+// Attention over 512 positions takes more tokens a launch than over 4096, and with 40 heads more scratch.
+TEST(GpuDeviceMemory, ALongContextHasTheScratchOfShortOnes) {
+  ModelConfig config = TypedLlamaConfig();
+  config.n_heads = 40;
+  config.d_head = 128;
+  EXPECT_GE(GpuDevice::ScratchBytes(config, 4096, 64), GpuDevice::ScratchBytes(config, 512, 64));
+}
+
 TEST_P(EmulatedGpuDeviceTest, AGpuThatHasLessMemoryThanPlannedIsRefused) {
   Open(ElementType::kF16);
   total_memory_bytes_ = int64_t{24} << 20;
