@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "cli/commands.h"
+#include "tests/support/temporary_folder.h"
 
 namespace thermocline {
 namespace {
@@ -20,7 +21,7 @@ using testing::HasSubstr;
 
 class ConfigFileTest : public testing::Test {
  protected:
-  ConfigFileTest() : path_(testing::TempDir() + "config_file_test.toml") {
+  ConfigFileTest() {
     program_.require_subcommand(1);
     AddServeCommand(program_, command_);
     serve_ = program_.get_subcommand("serve");
@@ -43,7 +44,8 @@ class ConfigFileTest : public testing::Test {
   }
   std::vector<std::string> ValuesOf(const std::string& name) { return serve_->get_option(name)->results(); }
 
-  const std::string path_;
+  const TemporaryFolder folder_;
+  const std::string path_ = folder_.Path("serve.toml");
   CLI::App program_;
   Command command_;
   CLI::App* serve_ = nullptr;

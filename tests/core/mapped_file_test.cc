@@ -1,23 +1,17 @@
 // Mapping of files, and what is refused.
 // SPDX-License-Identifier: Apache-2.0
 #include "core/mapped_file.h"
+#include "tests/support/temporary_folder.h"
 
 #include <gtest/gtest.h>
 
-#include <filesystem>
-#include <fstream>
 
 namespace thermocline {
 namespace {
 
-std::string WriteFile(const std::string& name, const std::string& text) {
-  const std::string path = testing::TempDir() + name;
-  std::ofstream(path, std::ios::binary) << text;
-  return path;
-}
-
 TEST(MappedFile, HoldsTheBytes) {
-  const std::string path = WriteFile("mapped", std::string("a\0b", 3));
+  const TemporaryFolder folder;
+  const std::string path = folder.Write("mapped", std::string_view("a\0b", 3));
   MappedFile file = *MappedFile::Open(path);
   ASSERT_EQ(file.bytes().size(), 3u);
   EXPECT_EQ(file.bytes()[2], std::byte{'b'});
@@ -27,12 +21,13 @@ TEST(MappedFile, HoldsTheBytes) {
 }
 
 TEST(MappedFile, RefusalsNameThePath) {
-  const std::string folder = testing::TempDir();
-  EXPECT_EQ(MappedFile::Open(folder + "absent").status(), NotFound("{}absent: no such file", folder));
+  const TemporaryFolder temporary;
+  const std::string& folder = temporary.path();
+  EXPECT_EQ(MappedFile::Open(temporary.Path("absent")).status(), NotFound("{}/absent: no such file", folder));
   EXPECT_EQ(MappedFile::Open(folder).status(), InvalidArgument("{}: not a regular file", folder));
-  const std::string empty = WriteFile("empty", "");
+  const std::string empty = temporary.Write("empty", "");
   EXPECT_EQ(MappedFile::Open(empty).status(), InvalidArgument("{}: the file is empty", empty));
-  const std::string large = WriteFile("large", "12345");
+  const std::string large = temporary.Write("large", "12345");
   EXPECT_EQ(ReadTextFile(large, 4).status(), ResourceExhausted("{}: 5 bytes, the limit is 4", large));
 }
 

@@ -9,6 +9,7 @@
 
 #include "core/mapped_file.h"
 #include "tests/support/refusal.h"
+#include "tests/support/temporary_folder.h"
 
 namespace thermocline {
 namespace {

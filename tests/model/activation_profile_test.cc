@@ -12,6 +12,7 @@
 
 #include "core/mapped_file.h"
 #include "tests/support/refusal.h"
+#include "tests/support/temporary_folder.h"
 #include "thermocline/v1/profile.pb.h"
 
 namespace thermocline {

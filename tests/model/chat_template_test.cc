@@ -6,13 +6,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
 
 #include "model/chat_template_source.h"
 #include "model/gguf_file.h"
 #include "tests/model/chat_testing.h"
 #include "tests/model/tokenizer_testing.h"
+#include "tests/support/temporary_folder.h"
 
 namespace thermocline {
 namespace {

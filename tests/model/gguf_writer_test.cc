@@ -6,6 +6,7 @@
 
 #include "model/gguf_file.h"
 #include "tests/support/refusal.h"
+#include "tests/support/temporary_folder.h"
 
 namespace thermocline {
 namespace {

@@ -11,6 +11,7 @@
 #include <limits>
 
 #include "tests/support/refusal.h"
+#include "tests/support/temporary_folder.h"
 #include "thermocline/v1/plan.pb.h"
 
 namespace thermocline {

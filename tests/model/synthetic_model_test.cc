@@ -12,6 +12,7 @@
 #include "model/checkpoint.h"
 #include "model/planted_frequencies.h"
 #include "tests/support/refusal.h"
+#include "tests/support/temporary_folder.h"
 
 namespace thermocline {
 namespace {

@@ -8,6 +8,7 @@
 #include <random>
 
 #include "tests/model/tokenizer_testing.h"
+#include "tests/support/temporary_folder.h"
 
 namespace thermocline {
 namespace {

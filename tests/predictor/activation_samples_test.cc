@@ -13,6 +13,7 @@
 
 #include "core/half.h"
 #include "tests/support/refusal.h"
+#include "tests/support/temporary_folder.h"
 
 namespace thermocline {
 namespace {

@@ -13,6 +13,7 @@
 #include "profiler/skewness.h"
 #include "scheduler/transformer.h"
 #include "tests/support/refusal.h"
+#include "tests/support/temporary_folder.h"
 
 namespace thermocline {
 namespace {

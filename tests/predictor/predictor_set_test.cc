@@ -14,6 +14,7 @@
 #include "model/safetensors_writer.h"
 #include "tests/predictor/predictor_testing.h"
 #include "tests/support/refusal.h"
+#include "tests/support/temporary_folder.h"
 
 namespace thermocline {
 namespace {

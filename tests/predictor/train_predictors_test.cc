@@ -6,6 +6,7 @@
 
 #include "tests/predictor/planted_samples.h"
 #include "tests/support/refusal.h"
+#include "tests/support/temporary_folder.h"
 
 namespace thermocline {
 namespace {

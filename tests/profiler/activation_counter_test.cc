@@ -14,6 +14,7 @@
 #include "tests/support/puppet_tokenizer.h"
 #include "tests/support/refusal.h"
 #include "tests/support/slow_llama.h"
+#include "tests/support/temporary_folder.h"
 
 namespace thermocline {
 namespace {

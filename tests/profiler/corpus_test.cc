@@ -10,6 +10,7 @@
 #include "core/mapped_file.h"
 #include "tests/support/puppet_tokenizer.h"
 #include "tests/support/refusal.h"
+#include "tests/support/temporary_folder.h"
 
 namespace thermocline {
 namespace {

@@ -8,6 +8,7 @@
 #include "kernels_cpu/kernel_table.h"
 #include "kernels_cuda/device_info.h"
 #include "tests/support/refusal.h"
+#include "tests/support/temporary_folder.h"
 
 namespace thermocline {
 namespace {

@@ -10,6 +10,7 @@
 
 #include "tests/profiler/placement_testing.h"
 #include "tests/support/refusal.h"
+#include "tests/support/temporary_folder.h"
 
 namespace thermocline {
 namespace {

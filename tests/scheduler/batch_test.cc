@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <memory>
 #include <numeric>
 #include <optional>
@@ -12,6 +11,7 @@
 #include "model/checkpoint.h"
 #include "scheduler/transformer.h"
 #include "tests/support/split_plans.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/support/typed_llama.h"
 
 namespace thermocline {
@@ -35,16 +35,12 @@ class BatchTest : public ::testing::Test {
   static constexpr size_t kSequences = 5, kTokens = 50, kPrompt = 20;
 
   void SetUp() override {
-    path_ = std::filesystem::temp_directory_path() /
-            (std::string("thermocline_batch_") +
-             ::testing::UnitTest::GetInstance()->current_test_info()->name() + ".gguf");
     ModelConfig config = TypedLlamaConfig();
     config.n_layers = 2;
     WriteTypedLlama(path_, config, ElementType::kF16, 3);
     checkpoint_.emplace(*Checkpoint::Open(path_, {.load_tokenizer = false}));
     team_ = *ThreadTeam::Create(2);
   }
-  void TearDown() override { std::filesystem::remove(path_); }
 
   std::unique_ptr<Transformer> Load(TransformerOptions options) {
     const CpuContext cpu{.team = team_.get(), .kernels = &BestKernels()};
@@ -141,7 +137,8 @@ class BatchTest : public ::testing::Test {
     for (size_t s = 0; s < kSequences; ++s) EXPECT_EQ(sequences[s].logits, sequences[s].alone) << s;
   }
 
-  std::string path_;
+  const TemporaryFolder folder_;
+  const std::string path_ = folder_.Path("model.gguf");
   std::optional<Checkpoint> checkpoint_;
   std::unique_ptr<ThreadTeam> team_;
   std::vector<std::unique_ptr<ModelWeights>> weights_;

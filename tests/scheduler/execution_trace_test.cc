@@ -1,10 +1,10 @@
 // The trace is valid JSON with one event for each operator and step, and goes to a file.
 // SPDX-License-Identifier: Apache-2.0
 #include "scheduler/execution_trace.h"
+#include "tests/support/temporary_folder.h"
 
 #include <gtest/gtest.h>
 
-#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -103,16 +103,15 @@ TEST(ExecutionTrace, LabelsOfAnyBytesMakeValidJson) {
 }
 
 TEST(ExecutionTrace, WritesTheFileOrNamesIt) {
-  const std::filesystem::path folder = testing::TempDir();
+  const TemporaryFolder folder;
   ExecutionTrace trace({"CPU", "host"});
   trace.AddStep("decode", ThreeOperators(), TimingsFrom(0));
-  const std::string path = folder / "thermocline_trace_test.json";
+  const std::string path = folder.Path("trace.json");
   ASSERT_TRUE(trace.Write(path).ok());
   std::ifstream file(path);
   EXPECT_EQ(json::parse(file), json::parse(trace.ToJson()));
-  std::filesystem::remove(path);
 
-  const std::string nowhere = folder / "no such folder" / "trace.json";
+  const std::string nowhere = folder.Path("no such folder/trace.json");
   const absl::Status refused = trace.Write(nowhere);
   EXPECT_FALSE(refused.ok());
   EXPECT_NE(MessageOf(refused).find(nowhere), std::string_view::npos);

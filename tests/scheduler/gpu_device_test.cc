@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
 #include <functional>
 #include <future>
 #include <memory>
@@ -21,6 +20,7 @@
 #include "tests/support/puppet_tokenizer.h"
 #include "tests/support/recorder.h"
 #include "tests/support/split_plans.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/support/typed_llama.h"
 
 namespace thermocline {
@@ -58,12 +58,8 @@ void ExpectClose(std::span<const float> actual, std::span<const float> expected,
 class GpuDeviceTest : public ::testing::TestWithParam<GpuKind> {
  protected:
   void SetUp() override {
-    std::string name = ::testing::UnitTest::GetInstance()->current_test_info()->name();
-    std::ranges::replace(name, '/', '_');
-    path_ = std::filesystem::temp_directory_path() / ("thermocline_gpu_device_" + name + ".gguf");
     team_ = *ThreadTeam::Create(1);
   }
-  void TearDown() override { std::filesystem::remove(path_); }
 
   void Open(ElementType type, uint32_t seed = 3) {
     ModelConfig config = TypedLlamaConfig();
@@ -124,7 +120,8 @@ class GpuDeviceTest : public ::testing::TestWithParam<GpuKind> {
 
   static const Device& GpuOf(const Transformer& transformer) { return *transformer.devices()[1]; }
 
-  std::string path_;
+  const TemporaryFolder folder_;
+  const std::string path_ = folder_.Path("model.gguf");
   std::optional<Checkpoint> checkpoint_;
   std::unique_ptr<ThreadTeam> team_;
   std::vector<std::unique_ptr<ModelWeights>> weights_;

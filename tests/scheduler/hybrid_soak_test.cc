@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <filesystem>
 #include <random>
 #include <thread>
 
@@ -12,6 +11,7 @@
 #include "scheduler/graph_executor.h"
 #include "scheduler/load_devices.h"
 #include "scheduler/step_graph.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/support/typed_llama.h"
 
 namespace thermocline {
@@ -179,10 +179,10 @@ struct Machine {
 };
 
 TEST(HybridSoak, DelaysInTheWorkersChangeNoToken) {
-  const std::filesystem::path path = std::filesystem::temp_directory_path() / "thermocline_hybrid_soak.gguf";
+  const TemporaryFolder folder;
+  const std::string path = folder.Path("model.gguf");
   WriteTypedLlama(path, TinyConfig(), ElementType::kF32, 1);
   const Checkpoint checkpoint = *Checkpoint::Open(path, {.load_tokenizer = false});
-  std::filesystem::remove(path);  // it stays mapped
   Machine punctual(checkpoint, /*delays=*/false), late(checkpoint, /*delays=*/true);
   std::mt19937 random(2);
   TokenId token = 0;

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <filesystem>
 #include <numeric>
 #include <optional>
 #include <random>
@@ -11,6 +10,7 @@
 #include "model/checkpoint.h"
 #include "scheduler/transformer.h"
 #include "tests/support/split_plans.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/support/typed_llama.h"
 
 namespace thermocline {
@@ -62,18 +62,10 @@ class HybridTest : public ::testing::Test {
     absl::StatusOr<std::unique_ptr<Transformer>> transformer = nullptr;
   };
 
-  void SetUp() override {
-    folder_ = std::filesystem::temp_directory_path() /
-              ("thermocline_hybrid_" + std::to_string(::testing::UnitTest::GetInstance()->random_seed()) +
-               "_" + ::testing::UnitTest::GetInstance()->current_test_info()->name());
-    std::filesystem::create_directories(folder_);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
   void Open(ElementType type, uint32_t seed, int64_t n_layers = 3) {
     ModelConfig config = TypedLlamaConfig();
     config.n_layers = n_layers;
-    const std::string path = folder_ / "model.gguf";
+    const std::string path = folder_.Path("model.gguf");
     WriteTypedLlama(path, config, type, seed);
     checkpoint_.emplace(*Checkpoint::Open(path, {.load_tokenizer = false}));
   }
@@ -113,7 +105,7 @@ class HybridTest : public ::testing::Test {
     return Decode(**model->transformer, tokens, step_tokens, quality);
   }
 
-  std::filesystem::path folder_;
+  const TemporaryFolder folder_;
   std::optional<Checkpoint> checkpoint_;
 };
 

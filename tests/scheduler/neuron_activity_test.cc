@@ -5,7 +5,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
@@ -14,6 +13,7 @@
 #include "model/checkpoint.h"
 #include "scheduler/transformer.h"
 #include "tests/support/split_plans.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/support/typed_llama.h"
 
 namespace thermocline {
@@ -105,9 +105,6 @@ struct Decoded {
 class NeuronActivityTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    path_ = std::filesystem::temp_directory_path() /
-            (std::string("thermocline_neuron_activity_") +
-             ::testing::UnitTest::GetInstance()->current_test_info()->name() + ".gguf");
     config_ = TypedLlamaConfig();
     config_.n_layers = 2;
     config_.d_model = 64;
@@ -119,7 +116,6 @@ class NeuronActivityTest : public ::testing::Test {
     checkpoint_.emplace(*Checkpoint::Open(path_, {.load_tokenizer = false}));
     team_ = *ThreadTeam::Create(2);
   }
-  void TearDown() override { std::filesystem::remove(path_); }
 
   std::unique_ptr<Transformer> Load(const TransformerOptions& options) {
     const CpuContext cpu{.team = team_.get(), .kernels = &BestKernels()};
@@ -198,7 +194,8 @@ class NeuronActivityTest : public ::testing::Test {
     }
   }
 
-  std::filesystem::path path_;
+  const TemporaryFolder folder_;
+  const std::string path_ = folder_.Path("model.gguf");
   ModelConfig config_;
   std::optional<Checkpoint> checkpoint_;
   std::unique_ptr<ThreadTeam> team_;

@@ -1,6 +1,7 @@
 // Key files, scopes, and reloading them while they are asked.
 // SPDX-License-Identifier: Apache-2.0
 #include "server/credentials.h"
+#include "tests/support/temporary_folder.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,7 +10,6 @@
 #include <atomic>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <thread>
 
 namespace thermocline {
@@ -24,15 +24,9 @@ const std::string kRoot = "admin-key-0123456789";
 
 class CredentialsTest : public ::testing::Test {
  protected:
-  CredentialsTest() {
-    std::string pattern = ::testing::TempDir() + "credentials_XXXXXX";
-    folder_ = mkdtemp(pattern.data());
-  }
-  ~CredentialsTest() override { std::filesystem::remove_all(folder_); }
-
-  std::string Path(const std::string& name) const { return folder_ + "/" + name; }
+  std::string Path(const std::string& name) const { return folder_.Path(name); }
   std::string Write(const std::string& name, const std::string& text, mode_t mode = 0600) const {
-    std::ofstream(Path(name), std::ios::binary) << text;
+    folder_.Write(name, text);
     EXPECT_EQ(chmod(Path(name).c_str(), mode), 0);
     return Path(name);
   }
@@ -48,7 +42,7 @@ class CredentialsTest : public ::testing::Test {
     return loaded.ok() ? *std::move(loaded) : nullptr;
   }
 
-  std::string folder_;
+  const TemporaryFolder folder_;
 };
 
 absl::StatusCode CodeOf(const absl::StatusOr<std::string>& result) { return result.status().code(); }
@@ -138,7 +132,7 @@ TEST_F(CredentialsTest, BadFilesAreRefusedByLineWithoutTheKey) {
   for (int i = 0; i < 4096; ++i) many += fmt::format("key-number-{:08}\n", i);
   EXPECT_EQ(Refusal(many), "");
   EXPECT_EQ(Refusal(many + kAlice), path + ": more keys than the limit of 4096");
-  EXPECT_EQ(Refusal("#" + std::string(1 << 20, 'x')), path + ": 1048577 bytes, the limit is 1048576");
+  EXPECT_EQ(Refusal(std::string("#").append(1 << 20, 'x')), path + ": 1048577 bytes, the limit is 1048576");
 }
 
 TEST_F(CredentialsTest, FilesThatOthersMayReadOrWriteAreRefused) {
@@ -147,7 +141,7 @@ TEST_F(CredentialsTest, FilesThatOthersMayReadOrWriteAreRefused) {
     EXPECT_THAT(Refusal(kAlice, bad), HasSubstr("lets others read keys or add some")) << bad;
   }
   EXPECT_EQ(Credentials::Load({.admin_file = Path("absent")}).status().code(), absl::StatusCode::kNotFound);
-  EXPECT_THAT(std::string(MessageOf(Credentials::Load({.admin_file = folder_}).status())),
+  EXPECT_THAT(std::string(MessageOf(Credentials::Load({.admin_file = folder_.path()}).status())),
               HasSubstr("not a file"));
   const std::string fifo = Path("fifo");
   ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);

@@ -6,6 +6,7 @@
 #include "tests/server/http_fixture.h"
 #include "tests/server/test_certificates.h"
 #include "tests/support/refusal.h"
+#include "tests/support/temporary_folder.h"
 
 namespace thermocline::testing {
 namespace {

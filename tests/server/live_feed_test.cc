@@ -7,14 +7,13 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
-#include <filesystem>
-#include <fstream>
 #include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "tests/server/http_fixture.h"
+#include "tests/support/temporary_folder.h"
 
 namespace thermocline::testing {
 namespace {
@@ -179,23 +178,15 @@ TEST(LiveFeedTest, HeadAndPostAndQuery) {
 
 class KeyedTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    folder_ =
-        std::filesystem::temp_directory_path() /
-        (std::string("thermocline_live_") + ::testing::UnitTest::GetInstance()->current_test_info()->name());
-    std::filesystem::create_directories(folder_);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
   std::string KeyFile(const std::string& name, const std::string& key) {
-    const std::string path = folder_ / name;
-    std::ofstream(path) << key << "\n";
+    const std::string path = folder_.Write(name, key + "\n");
     ::chmod(path.c_str(), 0600);
     return path;
   }
   static std::string Bearer(const std::string& key) { return "Authorization: Bearer " + key + "\r\n"; }
 
   const std::string completions_key_ = "completions-key-0123", admin_key_ = "admin-key-0123456789";
-  std::filesystem::path folder_;
+  const TemporaryFolder folder_;
 };
 
 TEST_F(KeyedTest, OnlyAdminKeysOpenTheLiveStream) {

@@ -8,7 +8,6 @@
 #include <array>
 #include <cmath>
 #include <cstdio>
-#include <fstream>
 #include <limits>
 #include <memory>
 #include <thread>
@@ -16,6 +15,7 @@
 
 #include "server/measured_observer.h"
 #include "tests/server/prometheus_text.h"
+#include "tests/support/temporary_folder.h"
 
 namespace thermocline {
 namespace {
@@ -193,8 +193,8 @@ TEST(Metrics, PromtoolFindsNothingButColons) {
   ServerMetrics metrics("de\"mo", {.tokens_per_page = 16, .pages = 4});
   metrics.ObserveFirstToken(0.2);
   metrics.ObserveRefusal(absl::StatusCode::kNotFound);
-  const std::string path = ::testing::TempDir() + "metrics_test.prom";
-  std::ofstream(path) << metrics.Exposition(SomeFigures());
+  const TemporaryFolder folder;
+  const std::string path = folder.Write("metrics.prom", metrics.Exposition(SomeFigures()));
   const auto close = [](std::FILE* pipe) { pclose(pipe); };
   const std::unique_ptr<std::FILE, decltype(close)> pipe(
       popen(("promtool check metrics < '" + path + "' 2>&1").c_str(), "r"), close);
@@ -207,7 +207,6 @@ TEST(Metrics, PromtoolFindsNothingButColons) {
     ++lines;
   }
   EXPECT_GT(lines, 10);  // it did read them
-  std::remove(path.c_str());
 }
 
 // ---- The observer in between ----

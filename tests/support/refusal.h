@@ -9,8 +9,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <memory>
 #include <span>
 #include <string>
@@ -43,31 +41,6 @@ class ExactBytes {
  private:
   size_t size_;
   std::unique_ptr<std::byte[]> bytes_;
-};
-
-// An empty folder below the test's own, named after the running test; removed at the end.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    const ::testing::TestInfo& info = *::testing::UnitTest::GetInstance()->current_test_info();
-    std::string name = std::string(info.test_suite_name()) + "." + info.name();
-    std::replace(name.begin(), name.end(), '/', '_');
-    path_ = ::testing::TempDir() + name;
-    std::filesystem::remove_all(path_);
-    std::filesystem::create_directories(path_);
-  }
-  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-
-  const std::string& path() const { return path_; }
-  std::string Write(const std::string& name, const std::string& bytes) const {
-    std::ofstream(path_ + "/" + name, std::ios::binary) << bytes;
-    return path_ + "/" + name;
-  }
-
- private:
-  std::string path_;
 };
 
 }  // namespace thermocline
