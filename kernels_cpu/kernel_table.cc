@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels_cpu/kernel_table.h"
 
+#include "kernels_cpu/extended_targets.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels_cpu/kernel_table.cc"
 #include "hwy/foreach_target.h"  // must come before highway.h
@@ -31,6 +33,8 @@ KernelTable MakeTable() {
   return {.isa = kIsa,
           .dequantize = Dequantize,
           .mat_mul = MatMul,
+          .mat_mul_packed = MatMulPacked,
+          .quantize_activations = QuantizeActivations,
           .accumulate_rows = AccumulateRows,
           .accumulate_neurons = AccumulateNeurons,
           .rms_norm = RmsNorm,
@@ -67,13 +71,29 @@ KernelTable TableOf(int64_t target) {
 #endif
 }
 
+// The tables of instruction sets that extend the given one, best first: the same but for some kernels.
+void AppendExtensions([[maybe_unused]] const KernelTable& table,
+                      [[maybe_unused]] std::vector<KernelTable>& list) {
+#if defined(__x86_64__)
+  if (table.isa == "avx512" && HasVnni()) {
+    list.push_back(table);
+    list.back().isa = "avx512_vnni";
+    list.back().mat_mul_packed = MatMulPackedVnni;
+  }
+#endif
+}
+
 // Best first: Highway gives better targets lower bits. The baseline runs everywhere, whether or not Highway
 // lists it.
 const std::vector<KernelTable>& Tables() {
   static const std::vector<KernelTable>* const tables = [] {
     auto* list = new std::vector<KernelTable>;
     const int64_t runnable = (hwy::SupportedTargets() | HWY_STATIC_TARGET) & HWY_TARGETS;
-    for (int64_t left = runnable; left != 0; left &= left - 1) list->push_back(TableOf(left & -left));
+    for (int64_t left = runnable; left != 0; left &= left - 1) {
+      const KernelTable table = TableOf(left & -left);
+      AppendExtensions(table, *list);
+      list->push_back(table);
+    }
     return list;
   }();
   return *tables;

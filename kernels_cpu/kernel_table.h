@@ -19,6 +19,8 @@
 #include "core/status.h"
 #include "kernels_cpu/activation.h"
 #include "kernels_cpu/neurons.h"
+#include "kernels_cpu/packed_matrix.h"
+#include "kernels_cpu/quantized_activations.h"
 
 namespace thermocline {
 
@@ -63,13 +65,21 @@ enum class ZeroRows {
 };
 
 struct KernelTable {
-  std::string_view isa;  // "scalar", "sse4", "avx2", "avx512", "neon"
+  std::string_view isa;  // "scalar", "sse4", "avx2", "avx512", "avx512_vnni", "neon"
 
   // Expands `count` elements (a multiple of the type's block) to F32.
   void (*dequantize)(ElementType type, const std::byte* source, int64_t count, float* target);
 
   // y(t, r) = sum_c w(r, c) * x(t, c).  w: (rows, cols), x: (n_tokens, cols), y: (n_tokens, rows).
   void (*mat_mul)(const WeightView& w, MatrixView<const float> x, MatrixView<float> y);
+
+  // The same of a packed matrix and x in 8 bits. w: (rows, cols), x: (n_tokens, cols), y: (n_tokens, rows).
+  void (*mat_mul_packed)(const PackedView& w, const QuantizedActivations& x, MatrixView<float> y);
+
+  // Rounds x to 8 bits, cols a multiple of 32. The same bits on every instruction set. x, values: (n_tokens,
+  // cols), blocks: (n_tokens, cols / 32).
+  void (*quantize_activations)(MatrixView<const float> x, MatrixView<int8_t> values,
+                               MatrixView<ActivationBlock> blocks);
 
   // y(t, c) += sum_i h(t, i) * w(i, c), i ascending, c in [column_begin, column_end), which are multiples of
   // 256 or the width. w: (n_rows, cols), h: (n_tokens, n_rows), y: (n_tokens, cols). A zero h(t, i) adds

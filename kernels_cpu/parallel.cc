@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <numeric>
+#include <vector>
 
 #include "kernels_cpu/neuron_ranges.h"
 
@@ -15,12 +16,14 @@ namespace {
 // layer. Both figures are of one slow core.
 constexpr int64_t kPieceBytes = 256 * 1024;          // weights read
 constexpr int64_t kPieceMultiplyAdds = 1024 * 1024;  // arithmetic on data in cache
-constexpr int64_t kRowAlignment = 8;                 // mat_mul's register tiles stay whole
-constexpr int64_t kTokenBlock = 128;                 // activations of a block stay in the second-level cache
-constexpr int64_t kDownColumns = 256;                // columns that a batch's piece of NeuronMajorDown owns
-constexpr int64_t kDownTokens = 32;                  // and its most tokens: 32 KiB of sums on the stack
-constexpr int64_t kElementwisePiece = 32 * 1024;     // elements
-constexpr int64_t kCountedNeurons = 64;              // of a strip that count_active keeps in registers
+constexpr int64_t kPieceIntegerMultiplyAdds = 4 * kPieceMultiplyAdds;
+constexpr int64_t kTilePanels = 2;                // of mat_mul_packed's largest tiles
+constexpr int64_t kRowAlignment = 8;              // mat_mul's register tiles stay whole
+constexpr int64_t kTokenBlock = 128;              // activations of a block stay in the second-level cache
+constexpr int64_t kDownColumns = 256;             // columns that a batch's piece of NeuronMajorDown owns
+constexpr int64_t kDownTokens = 32;               // and its most tokens: 32 KiB of sums on the stack
+constexpr int64_t kElementwisePiece = 32 * 1024;  // elements
+constexpr int64_t kCountedNeurons = 64;           // of a strip that count_active keeps in registers
 
 int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -28,6 +31,25 @@ int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t ElementwiseGrain(int64_t row_elements) {
   return std::max<int64_t>(1, kElementwisePiece / std::max<int64_t>(1, row_elements));
 }
+
+// Room for the activations of one product, kept by the thread that asks for products.
+class ActivationRoom {
+ public:
+  struct Views {
+    MatrixView<int8_t> values;
+    MatrixView<ActivationBlock> blocks;
+  };
+  Views For(int64_t n_tokens, int64_t cols) {
+    const int64_t n_blocks = cols / kActivationBlock;
+    values_.resize(std::max(values_.size(), static_cast<size_t>(n_tokens * cols)));
+    blocks_.resize(std::max(blocks_.size(), static_cast<size_t>(n_tokens * n_blocks)));
+    return {{values_.data(), n_tokens, cols, cols}, {blocks_.data(), n_tokens, n_blocks, n_blocks}};
+  }
+
+ private:
+  std::vector<int8_t> values_;
+  std::vector<ActivationBlock> blocks_;
+};
 
 // Ranges first, columns last: every range is read once, by one thread.
 void DownOneToken(const CpuContext& context, const WeightView& down, MatrixView<const float> hidden,
@@ -102,6 +124,31 @@ void MatMul(const CpuContext& context, const WeightView& w, MatrixView<const flo
         const int64_t tokens = std::min(kTokenBlock, x.rows - token);
         context.kernels->mat_mul(w.Rows(row, count), x.Rows(token, tokens),
                                  y.Rows(token, tokens).Columns(row, count));
+      }
+    }
+  });
+}
+
+void MatMul(const CpuContext& context, const PackedView& w, MatrixView<const float> x, MatrixView<float> y) {
+  static thread_local ActivationRoom room;
+  const ActivationRoom::Views rounded = room.For(x.rows, x.cols);
+  context.team->ParallelFor(x.rows, ElementwiseGrain(x.cols), [&](int64_t begin, int64_t end) {
+    context.kernels->quantize_activations(x.Rows(begin, end - begin), rounded.values.Rows(begin, end - begin),
+                                          rounded.blocks.Rows(begin, end - begin));
+  });
+  const QuantizedActivations activations{rounded.values, rounded.blocks};
+  const int64_t panel_multiply_adds = std::max<int64_t>(1, kPanelRows * w.cols * x.rows);
+  const int64_t panels = std::min(kPieceBytes / std::max<int64_t>(1, w.layout.panel_bytes),
+                                  kPieceIntegerMultiplyAdds / panel_multiply_adds);
+  const int64_t grain = std::max<int64_t>(1, CeilDivide(panels, kTilePanels)) * kTilePanels;
+  context.team->ParallelFor(w.panels(), grain, [&](int64_t begin, int64_t end) {
+    // Within a piece the panels of a grain stay in cache while the blocks of tokens pass.
+    for (int64_t panel = begin; panel < end; panel += grain) {
+      const PackedView part = w.Panels(panel, std::min(grain, end - panel));
+      const MatrixView<float> columns = y.Columns(panel * kPanelRows, part.rows);
+      for (int64_t token = 0; token < x.rows; token += kTokenBlock) {
+        const int64_t tokens = std::min(kTokenBlock, x.rows - token);
+        context.kernels->mat_mul_packed(part, activations.Tokens(token, tokens), columns.Rows(token, tokens));
       }
     }
   });

@@ -17,6 +17,9 @@ struct CpuContext {
 // y = x * w^T.  w: (rows, cols), x: (n_tokens, cols), y: (n_tokens, rows).
 void MatMul(const CpuContext& context, const WeightView& w, MatrixView<const float> x, MatrixView<float> y);
 
+// The same of a packed matrix: x is rounded to 8 bits in blocks of 32 (quantized_activations.h).
+void MatMul(const CpuContext& context, const PackedView& w, MatrixView<const float> x, MatrixView<float> y);
+
 // hidden = activation(gate) * up, element by element. All (n_tokens, d_ff).
 void GatedActivation(const CpuContext& context, ActivationFunction activation, MatrixView<const float> gate,
                      MatrixView<const float> up, MatrixView<float> hidden);

@@ -17,6 +17,9 @@ namespace HWY_NAMESPACE {
 // Contracts: kernel_table.h.
 void Dequantize(ElementType type, const std::byte* source, int64_t count, float* target);
 void MatMul(const WeightView& w, MatrixView<const float> x, MatrixView<float> y);
+void MatMulPacked(const PackedView& w, const QuantizedActivations& x, MatrixView<float> y);
+void QuantizeActivations(MatrixView<const float> x, MatrixView<int8_t> values,
+                         MatrixView<ActivationBlock> blocks);
 void AccumulateRows(const WeightView& w, MatrixView<const float> h, int64_t column_begin, int64_t column_end,
                     ZeroRows zero_rows, MatrixView<float> y);
 NeuronReads AccumulateNeurons(const SparseFfnArgs& args, std::span<const uint32_t> next_rows);

@@ -1,4 +1,5 @@
-// Throughput of mat_mul and accumulate_rows by element type, for one token and for a batch, on one thread.
+// Throughput of mat_mul, mat_mul_packed and accumulate_rows by element type, for one token and for a batch,
+// on one thread.
 // SPDX-License-Identifier: Apache-2.0
 //
 // `GB/s` counts the weight bytes a call reads, `GFLOP/s` two operations a weight and token. Matrices of one
@@ -8,7 +9,8 @@
 
 #include <string>
 
-#include "kernels_cpu/kernel_table.h"
+#include "core/thread_team.h"
+#include "kernels_cpu/parallel.h"
 #include "tests/support/reference_data.h"
 
 namespace thermocline {
@@ -33,6 +35,21 @@ void MatMul(benchmark::State& state, const KernelTable* kernels, ElementType typ
   FloatMatrix y = FloatMatrix::Poisoned(tokens, rows);
   for (auto _ : state) {
     kernels->mat_mul(w.view(), x.view(), y.view());
+    benchmark::DoNotOptimize(y.view().data);
+  }
+  Report(state, w.view(), 1.0, tokens);
+}
+
+void MatMulPacked(benchmark::State& state, const KernelTable* kernels, ElementType type, int64_t rows,
+                  int64_t cols, int64_t tokens) {
+  const RandomWeights w(type, rows, cols, 1);
+  const auto team = ThreadTeam::Create(1).value();
+  const PackedMatrix packed = PackedMatrix::Create(*team, w.view()).value();
+  const FloatMatrix x = FloatMatrix::Random(tokens, cols, 2);
+  FloatMatrix y = FloatMatrix::Poisoned(tokens, rows);
+  const CpuContext context{.team = team.get(), .kernels = kernels};
+  for (auto _ : state) {
+    thermocline::MatMul(context, packed.view(), x.view(), y.view());
     benchmark::DoNotOptimize(y.view().data);
   }
   Report(state, w.view(), 1.0, tokens);
@@ -67,6 +84,11 @@ void RegisterAll() {
       add("mat_mul_1", MatMul, 32768, 2048, 1);
       add("mat_mul_8", MatMul, 2048, 2048, 8);
       add("mat_mul_64", MatMul, 1024, 2048, 64);
+      if (HasPanels(type.type)) {
+        add("mat_mul_packed_1", MatMulPacked, 32768, 2048, 1);
+        add("mat_mul_packed_16", MatMulPacked, 2048, 2048, 16);
+        add("mat_mul_packed_512", MatMulPacked, 1024, 4096, 512);
+      }
       add("accumulate_rows_1", AccumulateRows, 32768, 2048, 1, 1);
       add("accumulate_rows_1_sparse", AccumulateRows, 65536, 2048, 1, 10);
       add("accumulate_rows_64", AccumulateRows, 1024, 2048, 64, 1);

@@ -38,7 +38,8 @@ TEST(KernelTable, EveryAvailableSetHasItsOwnCompleteTable) {
     EXPECT_NE((*kernels)->sign_agreement, nullptr);
     EXPECT_NE((*kernels)->add, nullptr);
     EXPECT_NE((*kernels)->attention, nullptr);
-    products.insert((*kernels)->mat_mul);
+    EXPECT_NE((*kernels)->quantize_activations, nullptr);
+    products.insert((*kernels)->mat_mul_packed);
   }
   EXPECT_EQ(products.size(), AvailableIsas().size());
 }

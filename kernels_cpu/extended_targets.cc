@@ -1,0 +1,15 @@
+// What the processor has beyond Highway's targets.
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels_cpu/extended_targets.h"
+
+namespace thermocline {
+
+#if defined(__x86_64__)
+bool HasVnni() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512vnni");
+}
+#endif
+
+}  // namespace thermocline

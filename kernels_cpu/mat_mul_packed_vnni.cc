@@ -1,0 +1,77 @@
+// Products of panels with AVX-512's integer dot products (VNNI).
+// SPDX-License-Identifier: Apache-2.0
+//
+// Highway's targets have no step between AVX-512 as of Skylake and one that asks for more than this, so the
+// file names its instructions itself. Nothing here runs before cpu_features.h has said that they exist.
+#include "kernels_cpu/extended_targets.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#include <cstring>
+
+#include "core/element_type.h"
+#include "kernels_cpu/packed_matrix.h"
+#include "kernels_cpu/quantized_activations.h"
+
+// g++ 12 takes the deliberately undefined operands inside its own intrinsics for mistakes.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
+#define THERMOCLINE_TILES vnni_tiles
+#include "kernels_cpu/packed_tiles-inl.h"
+
+namespace thermocline {
+namespace vnni_tiles {
+
+struct Ops {
+  static constexpr int kLanes = 16;
+  static constexpr int kTilePanels = 2, kTileTokens = 6;  // 12 sums, 12 results, weights and activations
+  static constexpr int kByteOffset = 128;
+  using Floats = __m512;
+  using Bytes = __m512i;
+  using Quad = __m512i;
+
+  struct Sum {
+    __m512i sum;
+    static inline Sum Start(int32_t init) { return {_mm512_set1_epi32(init)}; }
+    inline void Add(Bytes words, Quad quad) { sum = _mm512_dpbusd_epi32(sum, words, quad); }
+    inline Floats Total(int32_t) const { return _mm512_cvtepi32_ps(sum); }
+  };
+  template <bool>
+  using SumOf = Sum;
+
+  static inline Bytes LoadWords(const uint8_t* at) { return _mm512_loadu_si512(at); }
+  static inline Bytes LowNibbles(Bytes words) { return _mm512_and_si512(words, _mm512_set1_epi8(15)); }
+  static inline Bytes HighNibbles(Bytes words) {
+    return _mm512_and_si512(_mm512_srli_epi16(words, 4), _mm512_set1_epi8(15));
+  }
+  static inline Bytes PrepareBytes(Bytes words) { return _mm512_xor_si512(words, _mm512_set1_epi8(-128)); }
+  static inline Quad LoadQuad(const int8_t* at) {
+    int32_t four;
+    std::memcpy(&four, at, sizeof four);
+    return _mm512_set1_epi32(four);
+  }
+  static inline Floats ZeroFloats() { return _mm512_setzero_ps(); }
+  static inline Floats Broadcast(float value) { return _mm512_set1_ps(value); }
+  static inline Floats Mul(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
+  static inline Floats MulAdd(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
+  static inline Floats Negative(Floats a) { return _mm512_xor_ps(a, _mm512_set1_ps(-0.0f)); }
+  static inline Floats LoadHalves(const uint8_t* at) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)));
+  }
+  static inline Floats LoadBytes(const uint8_t* at) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at))));
+  }
+  static inline void Store(Floats a, float* at) { _mm512_storeu_ps(at, a); }
+};
+
+}  // namespace vnni_tiles
+
+void MatMulPackedVnni(const PackedView& w, const QuantizedActivations& x, MatrixView<float> y) {
+  vnni_tiles::MatMulPanels<vnni_tiles::Ops>(w, x, y);
+}
+
+}  // namespace thermocline
+#pragma GCC pop_options
+#endif

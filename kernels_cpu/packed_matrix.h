@@ -1,0 +1,69 @@
+// PackedMatrix: quantised weights in panels of 16 interleaved rows, for products with 8-bit activations.
+// SPDX-License-Identifier: Apache-2.0
+//
+// A panel holds 16 rows: first the quants of all their blocks of 32 columns, then their scales. A block's
+// quants are words of 4 columns: word k of row 0, of row 1, ... of row 15, then word k + 1, so that one
+// vector multiplies the same 4 columns of 16 rows. Q8_0 has 8 words of 4 bytes a row; types of 4 bits have 4
+// words, whose low nibbles hold columns 4k to 4k + 3 of the block and whose high ones columns 16 more. Rows
+// past the matrix are zeros.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/buffer.h"
+#include "core/matrix.h"
+#include "core/status.h"
+#include "core/thread_team.h"
+
+namespace thermocline {
+
+inline constexpr int64_t kPanelRows = 16;
+
+// How the panels of one element type lie.
+struct PanelLayout {
+  int64_t quant_bytes = 0;    // of a block of 32 columns
+  int64_t scale_columns = 0;  // that one record of scales covers
+  int64_t scale_bytes = 0;    // of that record
+  int64_t scales_offset = 0;  // in the panel
+  int64_t panel_bytes = 0;    // a multiple of 64
+};
+
+// Q4_0, Q4_1, Q8_0 and Q4_K have panels.
+bool HasPanels(ElementType type);
+// Of a matrix of so many columns, whole blocks of a type that has panels.
+PanelLayout PanelLayoutOf(ElementType type, int64_t cols);
+
+// Borrows a packed (rows, cols) matrix.
+struct PackedView {
+  const std::byte* data = nullptr;
+  ElementType type = ElementType::kQ8_0;
+  int64_t rows = 0;
+  int64_t cols = 0;
+  PanelLayout layout;
+
+  int64_t panels() const { return (rows + kPanelRows - 1) / kPanelRows; }
+  int64_t size_bytes() const { return panels() * layout.panel_bytes; }
+  const std::byte* panel(int64_t p) const { return data + p * layout.panel_bytes; }
+  // Panels [begin, begin + count).
+  PackedView Panels(int64_t begin, int64_t count) const {
+    const int64_t left = rows - begin * kPanelRows;
+    return {panel(begin), type, left < count * kPanelRows ? left : count * kPanelRows, cols, layout};
+  }
+};
+
+// Owns one.
+class PackedMatrix {
+ public:
+  PackedMatrix() = default;
+  // Copies w, whose type has panels. ResourceExhausted when the memory is not to be had.
+  static absl::StatusOr<PackedMatrix> Create(const ThreadTeam& team, const WeightView& w);
+
+  const PackedView& view() const { return view_; }
+
+ private:
+  AlignedBuffer storage_;
+  PackedView view_;
+};
+
+}  // namespace thermocline
