@@ -60,7 +60,7 @@ class CpuDevice final : public Device {
   absl::Status LoadNeurons(int64_t layer, const BundleView& bundles, std::vector<uint32_t> neurons) override;
   absl::Status LoadPredictor(int64_t layer, const LayerPredictor& predictor,
                              std::span<const std::vector<uint32_t>> tables, const WeightView& gate) override;
-  absl::Status LoadHead(std::span<const float> norm, const WeightView& head) override;
+  absl::Status LoadHead(const NormWeights& norm, const WeightView& head) override;
 
   bool asynchronous() const override { return false; }
   void Await() override {}
@@ -77,16 +77,12 @@ class CpuDevice final : public Device {
   void GetPartial(MatrixView<float> partial) override;
   void AddOwnPartial(const DeviceStep& step) override;
   void AddPartial(MatrixView<const float> partial) override;
+  void EndBlock(int64_t layer, const DeviceStep& step) override;
   void Head(std::span<const int64_t> rows, MatrixView<float> logits) override;
 
  private:
   struct AttentionWeights {
-    std::vector<float> attention_norm;  // (d_model)
-    WeightView query;                   // (n_heads * d_head, d_model)
-    WeightView key;                     // (n_kv_heads * d_head, d_model)
-    WeightView value;                   // (n_kv_heads * d_head, d_model)
-    WeightView output;                  // (d_model, n_heads * d_head)
-    std::vector<float> ffn_norm;        // (d_model)
+    LayerWeights weights;  // without the feed-forward block
     KvPages cache;
   };
   struct Layer {
@@ -101,6 +97,7 @@ class CpuDevice final : public Device {
     Matrix<float> normed;                // (n_tokens, d_model)
     Matrix<float> input;                 // (n_tokens, d_model), of the feed-forward block
     Matrix<float> update;                // (n_tokens, d_model), what a block adds to the residual
+    Matrix<float> block;                 // (n_tokens, d_model), its sum, where EndBlock adds it
     Matrix<float> queries;               // (n_tokens, n_heads * d_head)
     Matrix<float> keys;                  // (n_tokens, n_kv_heads * d_head)
     Matrix<float> values;                // (n_tokens, n_kv_heads * d_head)
@@ -110,8 +107,10 @@ class CpuDevice final : public Device {
     Matrix<float> up;                    // (n_tokens, d_ff)
     Matrix<float> partials;              // (1, FfnPartialsSize)
     Matrix<float> cos, sin;              // (n_tokens, rotated pairs)
+    Matrix<float> window_cos, window_sin;  // the same of layers with a sliding window
     Matrix<float> sparse;                // (1, SparseFfnScratchSize)
     std::vector<AttentionToken> tokens;  // (n_tokens), of the step
+    std::vector<AttentionToken> window_tokens;  // the same behind the sliding window
     std::vector<TokenMask> fired;        // (d_ff)
     std::vector<uint32_t> rows;          // (d_ff), marked rows of a borrowed table
     NeuronPredictor::Scratch predictor;  // taken with the first predictor
@@ -124,6 +123,17 @@ class CpuDevice final : public Device {
   absl::Status Account(std::string_view what, int64_t bytes);
   absl::StatusOr<WeightView> Hold(const WeightView& weights);
 
+  // out = norm(x) of all rows, of the configuration's kind.
+  void Norm(const NormWeights& norm, MatrixView<const float> x, MatrixView<float> out) const;
+  // RMSNorm of every head of every row of x in place: (n_tokens, heads * d_head).
+  void NormHeads(const NormWeights& norm, MatrixView<float> x) const;
+  void QueriesKeysValues(int64_t layer, const LayerWeights& weights, MatrixView<const float> normed);
+  void Attend(int64_t layer, const KvPages& cache, int64_t n_tokens);
+  // Whether what a block adds is normed or scaled first.
+  bool finishes_blocks() const { return config_.post_norms || config_.residual_scale != 1; }
+  // residual += residual_scale * norm(update), with the norm where there is one. `update` is written over.
+  void AddToResidual(const NormWeights& norm, MatrixView<float> update);
+
   NeuronWork DenseNeurons(const Layer& layer, int64_t index, int64_t n_tokens);
   NeuronWork SparseNeurons(const NeuronTable& table, NeuronSelection candidates, int64_t first_token,
                            int64_t n_tokens);
@@ -131,7 +141,7 @@ class CpuDevice final : public Device {
   const ModelConfig& config_;
   CpuContext context_;
   const CpuDeviceOptions options_;
-  const RopeTable rope_;
+  const RopeTable rope_, window_rope_;
   std::string name_ = "cpu";
   DeviceKind kind_ = DeviceKind::kCpu;
   int64_t budget_bytes_ = 0;  // 0: none
@@ -139,8 +149,8 @@ class CpuDevice final : public Device {
   std::unique_ptr<ThreadTeam> own_team_;  // of the emulated accelerator
   std::vector<AlignedBuffer> copies_;
   std::vector<Layer> layers_;
-  std::vector<float> head_norm_;  // (d_model)
-  WeightView head_;               // (n_vocab, d_model)
+  NormWeights head_norm_;  // (d_model)
+  WeightView head_;        // (n_vocab, d_model)
   FeedForwardObserver* observer_ = nullptr;
   Scratch scratch_;
   NeuronWork work_;  // of the step

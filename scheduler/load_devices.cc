@@ -95,6 +95,7 @@ absl::StatusOr<std::unique_ptr<Device>> CreateAccelerator(const ModelConfig& con
                                       .kv_pages = loading.kv_pages,
                                       .block_tokens = loading.block_tokens});
   }
+  TC_RETURN_IF_ERROR(GpuDevice::CheckSupported(config));
   TC_ASSIGN_OR_RETURN(std::unique_ptr<Gpu> gpu, loading.open_gpu(device - 1));
   return GpuDevice::Create(config, *context.kernels, std::move(gpu),
                            {.name = planned.name,

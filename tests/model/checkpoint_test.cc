@@ -70,7 +70,7 @@ TEST(Checkpoint, RefusesTensorsByName) {
   const auto refuse = [&](const GgufWriter& writer, const std::vector<std::string>& words) {
     ExpectRefusal(Open(folder.Write("t.gguf", writer.Bytes())).status(), words);
   };
-  for (const ExpectedTensor& tensor : ExpectedTensors(TinyLlamaConfig(), GgufTensorNames())) {
+  for (const ExpectedTensor& tensor : ExpectedTensors(TinyLlamaConfig(), GgufTensorNames(TinyLlamaConfig()))) {
     if (tensor.name == "output.weight") continue;  // tied then
     // Without its embedding a file does not tell the size of the vocabulary unless a key does.
     GgufWriter writer = TinyLlamaGguf().SetUint("llama.vocab_size", 16).RemoveTensor(tensor.name);

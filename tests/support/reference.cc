@@ -168,6 +168,14 @@ double Activate(ActivationFunction activation, double x) {
       return x / (1.0 + std::exp(-x));
     case Activation::kFatRelu:
       return x < activation.threshold ? 0.0 : x;
+    case Activation::kGelu:
+      return 0.5 * x * std::erfc(-x / std::sqrt(2.0));
+    case Activation::kGeluTanh:
+      return 0.5 * x * (1.0 + std::tanh(std::sqrt(2.0 / std::acos(-1.0)) * (x + 0.044715 * x * x * x)));
+    case Activation::kRelu2:
+      return x < 0.0 ? 0.0 : x * x;
+    case Activation::kDRelu:
+      return x < 0.0 ? 0.0 : x;
   }
   TC_CHECK(false);
 }
