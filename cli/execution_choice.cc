@@ -73,9 +73,9 @@ class Chooser {
         choice.why = fmt::format("auto: {} has true zeros, there are no predictors", NameOf(activation));
       } else {
         mode = "dense";
-        choice.why = HasTrueZeros(activation)
-                         ? fmt::format("auto: {} norms the whole hidden layer", checkpoint_.config.architecture)
-                         : fmt::format("auto: {} has no true zeros", NameOf(activation));
+        choice.why = HasTrueZeros(activation) ? fmt::format("auto: {} norms the whole hidden layer",
+                                                            checkpoint_.config.architecture)
+                                              : fmt::format("auto: {} has no true zeros", NameOf(activation));
       }
     }
     if (mode == "dense") return absl::OkStatus();

@@ -195,7 +195,8 @@ NeuronReads BlockBatch(const SparseFfnArgs& args, std::span<const uint32_t> cand
   }
   BlockProducts gates, ups;
   DotListedBatch({bundles.gate(), candidates}, {needed, candidates.size()}, args.x, gates.view(n_tokens));
-  for (int64_t t = 0; t < n_tokens; ++t) AddBias(bundles.gate_bias, candidates, gates.view(n_tokens).row_data(t));
+  for (int64_t t = 0; t < n_tokens; ++t)
+    AddBias(bundles.gate_bias, candidates, gates.view(n_tokens).row_data(t));
   WithActivation(args.activation, FireBatch{gates.view(n_tokens), count, needed, fired});
   CopyTo(fired_out, fired);
 
@@ -214,7 +215,8 @@ NeuronReads BlockBatch(const SparseFfnArgs& args, std::span<const uint32_t> cand
     reads.up_rows = listed;
     DotListedBatch({bundles.up(), list}, {fired, list.size()}, args.x, ups.view(n_tokens));
   }
-  MultiplyBatch(args.activation, gates.view(n_tokens), {places, list.size()}, fired, bundles.gated, ups.view(n_tokens));
+  MultiplyBatch(args.activation, gates.view(n_tokens), {places, list.size()}, fired, bundles.gated,
+                ups.view(n_tokens));
   reads.down_rows = AddListedBatch({bundles.down(), list}, ups.view(n_tokens), args.y);
   return reads;
 }

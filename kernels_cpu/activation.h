@@ -9,9 +9,9 @@
 namespace thermocline {
 
 enum class Activation {
-  kRelu,     // max(0, x)
-  kSilu,     // x / (1 + exp(-x))
-  kFatRelu,  // x where x >= threshold, else 0 (ReLU with a forced threshold)
+  kRelu,      // max(0, x)
+  kSilu,      // x / (1 + exp(-x))
+  kFatRelu,   // x where x >= threshold, else 0 (ReLU with a forced threshold)
   kGelu,      // x * Phi(x), Phi the normal distribution's
   kGeluTanh,  // the same with Phi(x) = (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) / 2
   kRelu2,     // max(0, x)^2

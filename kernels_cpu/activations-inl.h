@@ -49,8 +49,7 @@ HWY_INLINE F32 TanhOf(F32 x) {
   const F32Tag f32;
   const F32 one = hn::Set(f32, 1.0f), square = hn::Mul(x, x);
   const F32 twice = hn::Clamp(hn::Add(x, x), hn::Set(f32, -40.0f), hn::Set(f32, 40.0f));
-  const F32 far =
-      hn::Sub(one, hn::Div(hn::Set(f32, 2.0f), hn::Add(hn::Exp(f32, twice), one)));
+  const F32 far = hn::Sub(one, hn::Div(hn::Set(f32, 2.0f), hn::Add(hn::Exp(f32, twice), one)));
   F32 series = hn::Set(f32, 62.0f / 2835.0f);
   series = hn::NegMulAdd(series, square, hn::Set(f32, 17.0f / 315.0f));
   series = hn::NegMulAdd(series, square, hn::Set(f32, 2.0f / 15.0f));
@@ -64,8 +63,8 @@ struct GeluTanhFunction {
   HWY_INLINE F32 operator()(F32 x) const {
     const F32Tag f32;
     const F32 cube = hn::Mul(hn::Mul(x, x), x);
-    const F32 inner = hn::Mul(hn::Set(f32, 0.7978845608028654f),
-                              hn::MulAdd(hn::Set(f32, 0.044715f), cube, x));
+    const F32 inner =
+        hn::Mul(hn::Set(f32, 0.7978845608028654f), hn::MulAdd(hn::Set(f32, 0.044715f), cube, x));
     return hn::Mul(hn::Mul(hn::Set(f32, 0.5f), x), hn::Add(hn::Set(f32, 1.0f), TanhOf(inner)));
   }
 };

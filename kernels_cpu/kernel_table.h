@@ -98,8 +98,8 @@ struct KernelTable {
   // 1]), i < n = cos.size(). Elements past 2n stay.
   void (*rope)(std::span<float> head, std::span<const float> cos, std::span<const float> sin, bool half);
 
-  // hidden[i] = activation(gate[i]) * up[i] (kDRelu: * max(0, up[i])), and 0 where the activation is 0 whatever up[i] is; hidden may be
-  // gate or up.
+  // hidden[i] = activation(gate[i]) * up[i] (kDRelu: * max(0, up[i])), and 0 where the activation is 0
+  // whatever up[i] is; hidden may be gate or up.
   void (*gated_activation)(ActivationFunction activation, std::span<const float> gate,
                            std::span<const float> up, std::span<float> hidden);
 

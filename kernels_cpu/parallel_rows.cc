@@ -22,9 +22,8 @@ void ForEachRow(const CpuContext& context, MatrixView<float> x, const Work& work
 
 void LayerNorm(const CpuContext& context, MatrixView<const float> x, std::span<const float> weight,
                std::span<const float> bias, float epsilon, MatrixView<float> out) {
-  ForEachRow(context, out, [&](int64_t t) {
-    context.kernels->layer_norm(x.row(t), weight, bias, epsilon, out.row(t));
-  });
+  ForEachRow(context, out,
+             [&](int64_t t) { context.kernels->layer_norm(x.row(t), weight, bias, epsilon, out.row(t)); });
 }
 
 void AddBias(const CpuContext& context, std::span<const float> bias, MatrixView<float> x) {

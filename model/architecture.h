@@ -24,7 +24,7 @@ struct TensorNames {
     std::string attention_sub_norm, attention_output, post_attention_norm;
     std::string ffn_norm, gate, up, gate_up, ffn_sub_norm, down, post_ffn_norm;
   };
-  Layer pattern;  // with {} for the layer's number
+  Layer pattern;                   // with {} for the layer's number
   bool unit_offset_norms = false;  // norms' weights are stored less 1
   bool grouped_rows = false;  // the rows of query_key_value go KV head by KV head: its queries, key, value
 
@@ -34,14 +34,14 @@ struct TensorNames {
 // One row of the table of architectures. What differs between models of one architecture is read from their
 // files (gguf_config.cc, huggingface_config.cc); all of it ends up in a ModelConfig, which is what computes.
 struct Architecture {
-  std::string_view name;        // in GGUF's general.architecture and in ModelConfig
-  std::string_view class_name;  // in Hugging Face's "architectures"; empty: GGUF only
-  std::string_view model_type;  // in Hugging Face's "model_type"
-  std::string_view gguf;        // GGUF's general.architecture; empty: Hugging Face only
+  std::string_view name;                      // in GGUF's general.architecture and in ModelConfig
+  std::string_view class_name;                // in Hugging Face's "architectures"; empty: GGUF only
+  std::string_view model_type;                // in Hugging Face's "model_type"
+  std::string_view gguf;                      // GGUF's general.architecture; empty: Hugging Face only
   Activation activation = Activation::kSilu;  // where the file does not say
   bool gated = true;
   NormKind norm = NormKind::kRms;
-  bool unit_offset_norms = false;  // Hugging Face stores the norms' weights less 1
+  bool unit_offset_norms = false;              // Hugging Face stores the norms' weights less 1
   RopePairing gguf_rope = RopePairing::kHalf;  // how GGUF orders the rows of queries and keys
   PositionKind positions = PositionKind::kRotary;
   bool query_key_value_bias = false;

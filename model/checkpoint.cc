@@ -59,7 +59,8 @@ absl::StatusOr<Checkpoint> OpenFolder(const std::string& path, const CheckpointO
     return NotFound("{}: not a Hugging Face folder: config.json is missing", path);
   }
   TC_RETURN_IF_ERROR(text.status());
-  TC_ASSIGN_OR_RETURN(const ModelConfig config, ConfigFromHuggingFace(*text, config_path, options.activation));
+  TC_ASSIGN_OR_RETURN(const ModelConfig config,
+                      ConfigFromHuggingFace(*text, config_path, options.activation));
   TC_ASSIGN_OR_RETURN(TensorTable tensors, OpenSafetensorsFolder(path));
   Checkpoint checkpoint{.path = path,
                         .format = "safetensors",

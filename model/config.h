@@ -41,9 +41,9 @@ enum class PositionKind {
 
 // Attention that sees only the last positions, its own included, in some layers.
 struct SlidingWindow {
-  int64_t tokens = 0;                 // 0: no layer has one
-  std::vector<bool> layers = {};      // (n_layers), which have one; empty: all
-  double rope_theta = 0;              // of those layers, without scaling; 0: as in the others
+  int64_t tokens = 0;             // 0: no layer has one
+  std::vector<bool> layers = {};  // (n_layers), which have one; empty: all
+  double rope_theta = 0;          // of those layers, without scaling; 0: as in the others
 
   bool On(int64_t layer) const {
     return tokens > 0 && (layers.empty() || layers[static_cast<size_t>(layer)]);
@@ -78,8 +78,8 @@ struct ModelConfig {
   bool query_key_norms = false;  // RMSNorm of each head's query and key, before RoPE
   bool query_key_value_bias = false;
   bool attention_output_bias = false;
-  bool ffn_bias = false;         // ungated blocks only
-  double attention_scale = 0;    // multiplies query . key; 0: 1 / sqrt(d_head)
+  bool ffn_bias = false;          // ungated blocks only
+  double attention_scale = 0;     // multiplies query . key; 0: 1 / sqrt(d_head)
   double attention_soft_cap = 0;  // scores become cap * tanh(score / cap); 0: they stay
   double logit_soft_cap = 0;      // the same of logits
   double embedding_scale = 1;

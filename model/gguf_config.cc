@@ -136,10 +136,11 @@ void ReadBlocks(const Architecture& architecture, const GgufFile& gguf, ModelCon
 
 absl::Status ReadWindow(const KeyReader& keys, const Architecture& architecture, ModelConfig& config) {
   TC_ASSIGN_OR_RETURN(config.window.tokens, keys.IntegerOr("attention.sliding_window", 0));
-  if (config.window.tokens == 0 || architecture.window_pattern == 0) return absl::OkStatus();
+  TC_ASSIGN_OR_RETURN(const int64_t pattern,
+                      keys.IntegerOr("attention.sliding_window_pattern", architecture.window_pattern));
+  if (config.window.tokens == 0 || pattern == 0) return absl::OkStatus();
   if (config.n_layers < 1 || config.n_layers > kMostPatternLayers) return absl::OkStatus();  // Validate says
-  for (int64_t l = 0; l < config.n_layers; ++l)
-    config.window.layers.push_back((l + 1) % architecture.window_pattern != 0);
+  for (int64_t l = 0; l < config.n_layers; ++l) config.window.layers.push_back((l + 1) % pattern != 0);
   return absl::OkStatus();
 }
 
@@ -181,8 +182,9 @@ absl::StatusOr<ModelConfig> ConfigFromGguf(const GgufFile& gguf, std::optional<A
   TC_ASSIGN_OR_RETURN(const std::string_view name, gguf.metadata.String("general.architecture"));
   TC_ASSIGN_OR_RETURN(const Architecture architecture, FindArchitecture(name, file));
   if (architecture.gguf != name) {
-    return Unimplemented("{}: architecture '{}' is read from Hugging Face folders only: GGUF has no names for it",
-                         file, architecture.name);
+    return Unimplemented(
+        "{}: architecture '{}' is read from Hugging Face folders only: GGUF has no names for it", file,
+        architecture.name);
   }
   const KeyReader keys(gguf.metadata, architecture.name);
   TC_ASSIGN_OR_RETURN(const int64_t n_experts, keys.IntegerOr("expert_count", 0));

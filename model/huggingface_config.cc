@@ -13,7 +13,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr int64_t kMostPatternLayers = 4096;           // Validate's limit
+constexpr int64_t kMostPatternLayers = 4096;      // Validate's limit
 constexpr int64_t kMostWidth = int64_t{1} << 20;  // the same
 
 // Typed access to the fields of one object; a null counts as absent, as in transformers.
@@ -242,8 +242,9 @@ absl::StatusOr<Activation> ReadActivation(const Fields& fields, const std::strin
 // Which layers slide: the list that newer files have, else every one but each pattern-th.
 absl::Status ReadWindow(const Fields& fields, const Architecture& architecture, const std::string& file,
                         ModelConfig& config) {
-  TC_ASSIGN_OR_RETURN(const bool used, fields.BooleanOr("use_sliding_window", architecture.name != "qwen2" &&
-                                                                                  architecture.name != "qwen3"));
+  TC_ASSIGN_OR_RETURN(
+      const bool used,
+      fields.BooleanOr("use_sliding_window", architecture.name != "qwen2" && architecture.name != "qwen3"));
   if (!used || !fields.Has("sliding_window")) return absl::OkStatus();
   TC_ASSIGN_OR_RETURN(config.window.tokens, fields.Integer("sliding_window"));
   if (const Json* types = fields.Find("layer_types")) {

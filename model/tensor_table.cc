@@ -66,7 +66,7 @@ absl::StatusOr<const TensorInfo*> TensorTable::Require(std::string_view name,
   if (tensor == nullptr) {
     const auto unreadable = unreadable_.find(Key(name));
     if (unreadable == unreadable_.end()) {
-      return NotFound("{}: tensor '{}' of shape [{}] is missing", source_, Printable(name),
+      return NotFound("{}: tensor '{}' is missing, its shape would be [{}]", source_, Printable(name),
                       fmt::join(shape, ", "));
     }
     return InvalidArgument("{}: tensor '{}' has type {}, which is not supported", unreadable->second.file,

@@ -277,8 +277,7 @@ absl::StatusOr<ModelWeights> ModelWeights::Load(const Checkpoint& checkpoint, co
 }
 
 int64_t LayerWeights::attention_bytes() const {
-  int64_t bytes =
-      query.size_bytes() + key.size_bytes() + value.size_bytes() + attention_output.size_bytes();
+  int64_t bytes = query.size_bytes() + key.size_bytes() + value.size_bytes() + attention_output.size_bytes();
   for (const NormWeights* norm : {&attention_norm, &query_norm, &key_norm, &attention_sub_norm,
                                   &post_attention_norm, &ffn_norm, &post_ffn_norm}) {
     bytes += norm->size_bytes();

@@ -61,21 +61,21 @@ struct FeedForward {
 
 // What a layer holds besides its neurons. Parts that an architecture does not have are empty.
 struct LayerWeights {
-  NormWeights attention_norm;       // (d_model)
-  WeightView query;                 // (n_heads * d_head, d_model)
-  WeightView key;                   // (n_kv_heads * d_head, d_model)
-  WeightView value;                 // (n_kv_heads * d_head, d_model)
-  std::vector<float> query_bias;    // (n_heads * d_head)
-  std::vector<float> key_bias;      // (n_kv_heads * d_head)
-  std::vector<float> value_bias;    // (n_kv_heads * d_head)
+  NormWeights attention_norm;        // (d_model)
+  WeightView query;                  // (n_heads * d_head, d_model)
+  WeightView key;                    // (n_kv_heads * d_head, d_model)
+  WeightView value;                  // (n_kv_heads * d_head, d_model)
+  std::vector<float> query_bias;     // (n_heads * d_head)
+  std::vector<float> key_bias;       // (n_kv_heads * d_head)
+  std::vector<float> value_bias;     // (n_kv_heads * d_head)
   NormWeights query_norm, key_norm;  // (d_head)
-  NormWeights attention_sub_norm;   // (n_heads * d_head)
-  WeightView attention_output;      // (d_model, n_heads * d_head)
-  std::vector<float> output_bias;   // (d_model)
-  NormWeights post_attention_norm;  // (d_model)
-  NormWeights ffn_norm;             // (d_model)
-  std::vector<float> down_bias;     // (d_model), of the feed-forward block
-  NormWeights post_ffn_norm;        // (d_model)
+  NormWeights attention_sub_norm;    // (n_heads * d_head)
+  WeightView attention_output;       // (d_model, n_heads * d_head)
+  std::vector<float> output_bias;    // (d_model)
+  NormWeights post_attention_norm;   // (d_model)
+  NormWeights ffn_norm;              // (d_model)
+  std::vector<float> down_bias;      // (d_model), of the feed-forward block
+  NormWeights post_ffn_norm;         // (d_model)
   FeedForward ffn;
 
   int64_t attention_bytes() const;  // of everything but ffn

@@ -40,7 +40,11 @@ void TellFired(int64_t layer, std::span<const TokenMask> fired, const NumberOf& 
 }  // namespace
 
 CpuDevice::CpuDevice(const ModelConfig& config, const CpuContext& context, const CpuDeviceOptions& options)
-    : config_(config), context_(context), options_(options), rope_(config), window_rope_(RopeTable::OfWindow(config)) {
+    : config_(config),
+      context_(context),
+      options_(options),
+      rope_(config),
+      window_rope_(RopeTable::OfWindow(config)) {
   layers_.resize(static_cast<size_t>(config.n_layers));
 }
 
@@ -395,10 +399,9 @@ NeuronWork CpuDevice::DenseNeurons(const Layer& layer, int64_t index, int64_t n_
   const auto input = Rows(scratch_.input, n_tokens), update = Rows(scratch_.update, n_tokens);
   const auto gate = Rows(scratch_.gate, n_tokens).Columns(0, n_neurons);
   const auto up = Rows(scratch_.up, n_tokens).Columns(0, n_neurons);
-  const std::span<const float> bias =
-      bundled && bundles.gate_bias != nullptr
-          ? std::span(bundles.gate_bias, static_cast<size_t>(n_neurons))
-          : std::span<const float>(layer.matrices.gate_bias);
+  const std::span<const float> bias = bundled && bundles.gate_bias != nullptr
+                                          ? std::span(bundles.gate_bias, static_cast<size_t>(n_neurons))
+                                          : std::span<const float>(layer.matrices.gate_bias);
 
   // One token reads every row: dense means that every neuron is computed. Prompts skip what no token needs.
   const ZeroRows zero_rows = n_tokens == 1 ? ZeroRows::kRead : ZeroRows::kSkip;
@@ -437,9 +440,7 @@ NeuronWork CpuDevice::SparseNeurons(const NeuronTable& table, NeuronSelection ca
 
 void CpuDevice::GetPartial(MatrixView<float> partial) { Copy(Rows(scratch_.update, partial.rows), partial); }
 
-void CpuDevice::AddOwnPartial(const DeviceStep& step) {
-  AddPartial(Rows(scratch_.update, step.n_tokens));
-}
+void CpuDevice::AddOwnPartial(const DeviceStep& step) { AddPartial(Rows(scratch_.update, step.n_tokens)); }
 
 void CpuDevice::AddPartial(MatrixView<const float> partial) {
   AddRows(context_, partial, Rows(finishes_blocks() ? scratch_.block : scratch_.residual, partial.rows));

@@ -93,28 +93,28 @@ class CpuDevice final : public Device {
   };
   // Activations of one block of tokens.
   struct Scratch {
-    Matrix<float> residual;              // (n_tokens, d_model)
-    Matrix<float> normed;                // (n_tokens, d_model)
-    Matrix<float> input;                 // (n_tokens, d_model), of the feed-forward block
-    Matrix<float> update;                // (n_tokens, d_model), what a block adds to the residual
-    Matrix<float> block;                 // (n_tokens, d_model), its sum, where EndBlock adds it
-    Matrix<float> queries;               // (n_tokens, n_heads * d_head)
-    Matrix<float> keys;                  // (n_tokens, n_kv_heads * d_head)
-    Matrix<float> values;                // (n_tokens, n_kv_heads * d_head)
-    Matrix<float> attended;              // (n_tokens, n_heads * d_head)
-    Matrix<float> scores;                // (n_heads, context)
-    Matrix<float> gate;                  // (n_tokens, d_ff)
-    Matrix<float> up;                    // (n_tokens, d_ff)
-    Matrix<float> partials;              // (1, FfnPartialsSize)
-    Matrix<float> cos, sin;              // (n_tokens, rotated pairs)
-    Matrix<float> window_cos, window_sin;  // the same of layers with a sliding window
-    Matrix<float> sparse;                // (1, SparseFfnScratchSize)
-    std::vector<AttentionToken> tokens;  // (n_tokens), of the step
+    Matrix<float> residual;                     // (n_tokens, d_model)
+    Matrix<float> normed;                       // (n_tokens, d_model)
+    Matrix<float> input;                        // (n_tokens, d_model), of the feed-forward block
+    Matrix<float> update;                       // (n_tokens, d_model), what a block adds to the residual
+    Matrix<float> block;                        // (n_tokens, d_model), its sum, where EndBlock adds it
+    Matrix<float> queries;                      // (n_tokens, n_heads * d_head)
+    Matrix<float> keys;                         // (n_tokens, n_kv_heads * d_head)
+    Matrix<float> values;                       // (n_tokens, n_kv_heads * d_head)
+    Matrix<float> attended;                     // (n_tokens, n_heads * d_head)
+    Matrix<float> scores;                       // (n_heads, context)
+    Matrix<float> gate;                         // (n_tokens, d_ff)
+    Matrix<float> up;                           // (n_tokens, d_ff)
+    Matrix<float> partials;                     // (1, FfnPartialsSize)
+    Matrix<float> cos, sin;                     // (n_tokens, rotated pairs)
+    Matrix<float> window_cos, window_sin;       // the same of layers with a sliding window
+    Matrix<float> sparse;                       // (1, SparseFfnScratchSize)
+    std::vector<AttentionToken> tokens;         // (n_tokens), of the step
     std::vector<AttentionToken> window_tokens;  // the same behind the sliding window
-    std::vector<TokenMask> fired;        // (d_ff)
-    std::vector<uint32_t> rows;          // (d_ff), marked rows of a borrowed table
-    NeuronPredictor::Scratch predictor;  // taken with the first predictor
-    int64_t predictor_hidden = -1;       // that it has room for
+    std::vector<TokenMask> fired;               // (d_ff)
+    std::vector<uint32_t> rows;                 // (d_ff), marked rows of a borrowed table
+    NeuronPredictor::Scratch predictor;         // taken with the first predictor
+    int64_t predictor_hidden = -1;              // that it has room for
   };
 
   CpuDevice(const ModelConfig& config, const CpuContext& context, const CpuDeviceOptions& options);

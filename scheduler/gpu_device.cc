@@ -175,7 +175,8 @@ absl::Status GpuDevice::Allocate() {
 
 int64_t GpuDevice::AttentionBytes(const LayerWeights& weights) {
   return ArrayBytes(weights.attention_norm.weight) + MatrixBytes(weights.query) + MatrixBytes(weights.key) +
-         MatrixBytes(weights.value) + MatrixBytes(weights.attention_output) + ArrayBytes(weights.ffn_norm.weight);
+         MatrixBytes(weights.value) + MatrixBytes(weights.attention_output) +
+         ArrayBytes(weights.ffn_norm.weight);
 }
 
 int64_t GpuDevice::NeuronBytes(const BundleView& bundles, int64_t n_neurons) {

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "model/checkpoint.h"
+#include "scheduler/gpu_device.h"
 #include "scheduler/transformer.h"
 #include "tests/support/split_plans.h"
 
@@ -23,8 +24,8 @@ struct Case {
 };
 
 const nlohmann::json& Goldens() {
-  static const nlohmann::json* const goldens = new nlohmann::json(
-      nlohmann::json::parse(std::ifstream(kFolder + "golden.json")).at("models"));
+  static const nlohmann::json* const goldens =
+      new nlohmann::json(nlohmann::json::parse(std::ifstream(kFolder + "golden.json")).at("models"));
   return *goldens;
 }
 
@@ -37,8 +38,8 @@ std::vector<std::string> Names() {
 std::vector<Case> CasesOf(const std::string& name) {
   std::vector<Case> cases;
   for (const auto& c : Goldens().at(name)) {
-    cases.push_back({c.at("tokens").get<std::vector<TokenId>>(),
-                     c.at("logits").get<std::vector<std::vector<float>>>()});
+    cases.push_back(
+        {c.at("tokens").get<std::vector<TokenId>>(), c.at("logits").get<std::vector<std::vector<float>>>()});
   }
   return cases;
 }
@@ -75,8 +76,7 @@ std::unique_ptr<Loaded> Load(const std::string& path, const TransformerOptions& 
 }
 
 std::vector<std::vector<float>> AllLogits(Loaded& model, std::span<const TokenId> tokens, StepKind kind) {
-  Matrix<float> logits =
-      *Matrix<float>::Create(static_cast<int64_t>(tokens.size()), model.n_vocab());
+  Matrix<float> logits = *Matrix<float>::Create(static_cast<int64_t>(tokens.size()), model.n_vocab());
   EXPECT_TRUE(model.transformer->ForwardAll({.tokens = tokens, .kind = kind}, logits.view()).ok());
   std::vector<std::vector<float>> rows;
   for (int64_t t = 0; t < logits.rows(); ++t) rows.emplace_back(logits.row(t).begin(), logits.row(t).end());
@@ -123,7 +123,8 @@ TEST_P(Architectures, EqualHuggingFaceInBundlesAndInExactMode) {
   if (!model->checkpoint->config.has_silent_neurons()) return;
   const auto exact = Load(path, {.mode = NeuronMode::kExact});
   for (const Case& c : CasesOf(GetParam()))
-    EXPECT_EQ(AllLogits(*exact, c.tokens, StepKind::kDecode), AllLogits(*exact, c.tokens, StepKind::kPrefill));
+    EXPECT_EQ(AllLogits(*exact, c.tokens, StepKind::kDecode),
+              AllLogits(*exact, c.tokens, StepKind::kPrefill));
 }
 
 TEST_P(Architectures, TheSameBitsInChunksAndInBatches) {
@@ -143,16 +144,15 @@ TEST_P(Architectures, TheSameBitsInChunksAndInBatches) {
     const size_t other_count = begin < kBehind ? kChunk - kBehind : kChunk;
     step.insert(step.end(), tokens.begin() + static_cast<int64_t>(other),
                 tokens.begin() + static_cast<int64_t>(other + other_count));
-    const SequenceSlice slices[] = {{.n_tokens = kChunk,
-                                     .first_position = static_cast<int64_t>(begin),
-                                     .pages = pages[0]},
-                                    {.n_tokens = static_cast<int64_t>(other_count),
-                                     .first_position = static_cast<int64_t>(other),
-                                     .pages = pages[1]}};
-    ASSERT_TRUE(model->transformer
-                    ->ForwardBatch({.tokens = step, .slices = slices, .kind = StepKind::kPrefill},
-                                   logits.view())
-                    .ok());
+    const SequenceSlice slices[] = {
+        {.n_tokens = kChunk, .first_position = static_cast<int64_t>(begin), .pages = pages[0]},
+        {.n_tokens = static_cast<int64_t>(other_count),
+         .first_position = static_cast<int64_t>(other),
+         .pages = pages[1]}};
+    ASSERT_TRUE(
+        model->transformer
+            ->ForwardBatch({.tokens = step, .slices = slices, .kind = StepKind::kPrefill}, logits.view())
+            .ok());
     EXPECT_TRUE(std::ranges::equal(logits.row(0), whole[begin + kChunk - 1])) << begin;
     EXPECT_TRUE(std::ranges::equal(logits.row(1), whole[other + other_count - 1])) << other;
   }
@@ -178,6 +178,20 @@ TEST_P(Architectures, EqualHuggingFaceFromGguf) {
   const auto model = Load(path);
   ASSERT_NE(model, nullptr);
   ExpectGolden(*model, CasesOf(GetParam()), StepKind::kPrefill, "GGUF");
+}
+
+// What the GPU's kernels lack they are not asked for.
+TEST_P(Architectures, TheGpuTakesLlamasAndRefusesTheOthersByFeature) {
+  const auto checkpoint = Checkpoint::Open(kFolder + GetParam(), {.load_tokenizer = false});
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  const absl::Status status = GpuDevice::CheckSupported(checkpoint->config);
+  if (GetParam() == "llama" || GetParam() == "sparsellama") {
+    EXPECT_TRUE(status.ok()) << status;
+    return;
+  }
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_NE(std::string(status.message()).find(checkpoint->config.architecture + " needs "), std::string::npos)
+      << status;
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Architectures, ::testing::ValuesIn(Names()),
