@@ -8,6 +8,7 @@
 
 #include "cli/planning_flags.h"
 #include "kernels_cuda/device_info.h"
+#include "scheduler/gpu_device.h"
 #include "scheduler/request.h"
 
 namespace thermocline {
@@ -52,6 +53,12 @@ class Chooser {
     return *identity_;
   }
 
+  // Whether a CUDA device is there and its kernels compute the model.
+  absl::Status CheckCuda() const {
+    TC_RETURN_IF_ERROR(GpuDevice::CheckSupported(checkpoint_.config));
+    return ListCudaDevices().status();
+  }
+
   absl::Status ChooseMode(bool has_profile, ExecutionChoice& choice) {
     const bool has_predictors = has_profile && Exists(directory_.predictors());
     const Activation activation = checkpoint_.config.activation;
@@ -61,16 +68,18 @@ class Chooser {
       if (has_predictors) {
         mode = "predicted";
         choice.why = "auto: the profile holds predictors";
-      } else if (HasTrueZeros(activation)) {
+      } else if (checkpoint_.config.has_silent_neurons()) {
         mode = "exact";
         choice.why = fmt::format("auto: {} has true zeros, there are no predictors", NameOf(activation));
       } else {
         mode = "dense";
-        choice.why = fmt::format("auto: {} has no true zeros", NameOf(activation));
+        choice.why = HasTrueZeros(activation) ? fmt::format("auto: {} norms the whole hidden layer",
+                                                            checkpoint_.config.architecture)
+                                              : fmt::format("auto: {} has no true zeros", NameOf(activation));
       }
     }
     if (mode == "dense") return absl::OkStatus();
-    if (!HasTrueZeros(activation)) {
+    if (!checkpoint_.config.has_silent_neurons()) {
       return FieldError(
           "--mode", fmt::format("is {}, which leaves silent neurons out; with {} none is ever silent", mode,
                                 NameOf(activation)));
@@ -92,10 +101,14 @@ class Chooser {
       TC_ASSIGN_OR_RETURN(kept, ReadPlan(directory_.plan(), identity()));
     }
     const bool has_accelerator = kept && kept->devices.size() > 1;
-    const absl::Status cuda = ListCudaDevices().status();
+    const absl::Status cuda = CheckCuda();
     if (flags_.device == "auto") {
       if (!has_accelerator) return std::nullopt;
       if (kept->devices[1].kind == DeviceKind::kCuda && cuda.ok()) return kept;
+      if (kept->devices[1].kind == DeviceKind::kCuda && absl::IsUnimplemented(cuda)) {
+        fmt::print(stderr, "thermocline: the plan is for '{}': {}\n", kept->devices[1].name, MessageOf(cuda));
+        return std::nullopt;
+      }
       fmt::print(stderr,
                  "thermocline: the plan is for '{}', which is not here: everything runs on the CPU{}\n",
                  kept->devices[1].name,
@@ -103,7 +116,7 @@ class Chooser {
       return std::nullopt;
     }
     if (flags_.device == "cuda" && !cuda.ok())
-      return FieldError("--device", fmt::format("is cuda, which is not here: {}", MessageOf(cuda)));
+      return FieldError("--device", fmt::format("is cuda, which cannot be used: {}", MessageOf(cuda)));
     const DeviceKind kind = flags_.device == "cuda" ? DeviceKind::kCuda : DeviceKind::kHost;
     if (!has_accelerator || kept->devices[1].kind != kind || !flags_.objective.empty())
       return Solve(predictors);

@@ -241,7 +241,7 @@ absl::Status CheckFlags(const Flags& flags) {
 absl::Status Profile(const Flags& flags) {
   TC_RETURN_IF_ERROR(CheckFlags(flags));
   TC_ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model, LoadDenseModel(flags.model));
-  if (!HasTrueZeros(model->checkpoint.config.activation) && !flags.threshold) {
+  if (!model->checkpoint.config.has_silent_neurons() && !flags.threshold) {
     return FieldError("--threshold", fmt::format("is needed: no activation of {} is exactly zero",
                                                  NameOf(model->checkpoint.config.activation)));
   }
@@ -261,7 +261,7 @@ absl::Status Profile(const Flags& flags) {
         return interrupted == 0;
       }};
   const std::optional<PredictorChoice> choice =
-      ChoiceOf(flags.predictor, HasTrueZeros(model->checkpoint.config.activation));
+      ChoiceOf(flags.predictor, model->checkpoint.config.has_silent_neurons());
   std::optional<ActivationSamples> samples;
   ActivationProfile profile;
   if (flags.merge.empty()) {

@@ -71,16 +71,26 @@ struct AppendFired {
   }
 };
 
+// What an up product counts for: with dReLU only what is positive.
+HWY_INLINE float UpFactor(ActivationFunction activation, float up) {
+  return activation.kind == Activation::kDRelu && up < 0.0f ? 0.0f : up;
+}
+
 // values *= the up products; neurons whose value is zero leave the list.
-void MultiplyByUp(const float* up, FiredList& list) {
+void MultiplyByUp(ActivationFunction activation, const float* up, FiredList& list) {
   int64_t kept = 0;
   for (int64_t i = 0; i < list.count; ++i) {
-    const float value = list.values[i] * up[i];
+    const float value = list.values[i] * UpFactor(activation, up[i]);
     list.rows[kept] = list.rows[i];
     list.values[kept] = value;
     kept += value != 0.0f;
   }
   list.count = kept;
+}
+
+void AddBias(const float* bias, std::span<const uint32_t> rows, float* products) {
+  if (bias == nullptr) return;
+  for (size_t i = 0; i < rows.size(); ++i) products[i] += bias[rows[i]];
 }
 
 NeuronReads BlockOneToken(const SparseFfnArgs& args, std::span<const uint32_t> candidates,
@@ -101,8 +111,10 @@ NeuronReads BlockOneToken(const SparseFfnArgs& args, std::span<const uint32_t> c
   const RowList first{bundles.gate(), candidates.first(static_cast<size_t>(head))};
   const RowList last{bundles.gate(), candidates.subspan(static_cast<size_t>(head))};
   DotListed(first, last, x, products);
+  AddBias(bundles.gate_bias, first.rows, products);
   WithActivation(args.activation, AppendFired{products, rows, head, fired, list});
   DotListed(last, {after_gate, list.listed()}, x, products + head);
+  AddBias(bundles.gate_bias, last.rows, products + head);
   WithActivation(args.activation,
                  AppendFired{products + head, rows + head, count - head, fired + head, list});
   CopyTo(fired_out, fired);
@@ -111,7 +123,7 @@ NeuronReads BlockOneToken(const SparseFfnArgs& args, std::span<const uint32_t> c
   if (bundles.gated) {
     reads.up_rows = list.count;
     DotListed({bundles.up(), list.listed()}, {bundles.down(), list.listed()}, x, products);
-    MultiplyByUp(products, list);
+    MultiplyByUp(args.activation, products, list);
   }
   reads.down_rows = list.count;
   AddListed({bundles.down(), list.listed()}, {bundles.gate(), next_candidates}, list.values, args.y.data);
@@ -155,13 +167,15 @@ struct FireBatch {
 
 // hidden(t, j) = activations(t, places[j]) * up(t, j) for the tokens of fired[j], else 0. `up` holds the
 // result; ungated: there is none.
-void MultiplyBatch(MatrixView<const float> activations, std::span<const int32_t> places,
-                   const TokenMask* fired, bool gated, MatrixView<float> up) {
+void MultiplyBatch(ActivationFunction function, MatrixView<const float> activations,
+                   std::span<const int32_t> places, const TokenMask* fired, bool gated,
+                   MatrixView<float> up) {
   for (int64_t t = 0; t < up.rows; ++t) {
     const float* activation = activations.row_data(t);
     float* hidden = up.row_data(t);
     for (size_t j = 0; j < places.size(); ++j) {
-      const float value = gated ? activation[places[j]] * hidden[j] : activation[places[j]];
+      const float factor = gated ? UpFactor(function, hidden[j]) : 1.0f;
+      const float value = activation[places[j]] * factor;
       hidden[j] = ((fired[j] >> t) & 1) != 0 ? value : 0.0f;
     }
   }
@@ -181,6 +195,8 @@ NeuronReads BlockBatch(const SparseFfnArgs& args, std::span<const uint32_t> cand
   }
   BlockProducts gates, ups;
   DotListedBatch({bundles.gate(), candidates}, {needed, candidates.size()}, args.x, gates.view(n_tokens));
+  for (int64_t t = 0; t < n_tokens; ++t)
+    AddBias(bundles.gate_bias, candidates, gates.view(n_tokens).row_data(t));
   WithActivation(args.activation, FireBatch{gates.view(n_tokens), count, needed, fired});
   CopyTo(fired_out, fired);
 
@@ -199,7 +215,8 @@ NeuronReads BlockBatch(const SparseFfnArgs& args, std::span<const uint32_t> cand
     reads.up_rows = listed;
     DotListedBatch({bundles.up(), list}, {fired, list.size()}, args.x, ups.view(n_tokens));
   }
-  MultiplyBatch(gates.view(n_tokens), {places, list.size()}, fired, bundles.gated, ups.view(n_tokens));
+  MultiplyBatch(args.activation, gates.view(n_tokens), {places, list.size()}, fired, bundles.gated,
+                ups.view(n_tokens));
   reads.down_rows = AddListedBatch({bundles.down(), list}, ups.view(n_tokens), args.y);
   return reads;
 }

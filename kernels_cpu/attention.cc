@@ -5,6 +5,7 @@
 #include "hwy/foreach_target.h"  // must come before highway.h
 // Per-target headers follow it.
 #include "hwy/contrib/math/math-inl.h"
+#include "kernels_cpu/activations-inl.h"
 #include "kernels_cpu/targets-inl.h"
 #include "kernels_cpu/vectors-inl.h"
 
@@ -70,17 +71,32 @@ float Exponentials(float* scores, int64_t count, float maximum, float scale) {
   return SumLanes(sum);
 }
 
-// One head's cache as a token sees it.
+// scores[i] = cap * tanh(scores[i] * scale / cap).
+void CapScores(float* scores, int64_t count, float scale, float cap) {
+  const F32Tag f32;
+  const F32 outer = hn::Set(f32, cap), inner = hn::Set(f32, scale / cap);
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes)
+    hn::StoreU(hn::Mul(outer, TanhOf(hn::Mul(hn::LoadU(f32, scores + i), inner))), f32, scores + i);
+  if (const int64_t left = count - i; left > 0)
+    StorePartial(hn::Mul(outer, TanhOf(hn::Mul(LoadPartial(scores + i, left), inner))), scores + i, left);
+}
+
+// One head's cache as a token sees it: positions [begin, end).
 struct HeadPages {
   const float* cache;  // of the KV head
   const int32_t* pages;
-  int64_t page_tokens, page_stride, value_offset, d_head, count;
+  int64_t page_tokens, page_stride, value_offset, d_head, begin, end;
 
   // Calls work(first position, positions, their keys) for each page in turn.
   template <typename Work>
   HWY_INLINE void ForEachPage(const Work& work) const {
-    for (int64_t p = 0, page = 0; p < count; p += page_tokens, ++page)
-      work(p, HWY_MIN(page_tokens, count - p), cache + pages[page] * page_stride);
+    for (int64_t p = begin; p < end;) {
+      const int64_t page = p / page_tokens, place = p % page_tokens;
+      const int64_t n = HWY_MIN(page_tokens - place, end - p);
+      work(p, n, cache + pages[page] * page_stride + place * d_head);
+      p += n;
+    }
   }
 };
 
@@ -114,7 +130,8 @@ void WeighValuesTail(const float* weights, const HeadPages& head, int64_t c, F32
   StorePartial(hn::Mul(sum, factor), output + c, left);
 }
 
-void AttendHead(const float* query, const HeadPages& head, float scale, float* scores, float* output) {
+void AttendHead(const float* query, const HeadPages& head, float scale, float soft_cap, float* scores,
+                float* output) {
   const int64_t d_head = head.d_head;
   head.ForEachPage([&](int64_t first, int64_t n, const float* keys) HWY_ATTR {
     int64_t p = 0;
@@ -123,7 +140,13 @@ void AttendHead(const float* query, const HeadPages& head, float scale, float* s
     for (; p < n; ++p) ScorePositions<1>(query, keys + p * d_head, d_head, scores + first + p);
   });
 
-  const float sum = Exponentials(scores, head.count, Maximum(scores, head.count), scale);
+  float* const seen = scores + head.begin;
+  const int64_t count = head.end - head.begin;
+  if (soft_cap > 0) {
+    CapScores(seen, count, scale, soft_cap);
+    scale = 1;
+  }
+  const float sum = Exponentials(seen, count, Maximum(seen, count), scale);
   const F32 factor = hn::Set(F32Tag(), 1.0f / sum);
 
   constexpr int kWide = 8;
@@ -150,9 +173,10 @@ void Attention(const AttentionArgs& args, int64_t token, int64_t head_begin, int
                           .page_stride = args.page_stride,
                           .value_offset = args.value_offset,
                           .d_head = args.d_head,
-                          .count = seen.n_positions};
-    AttendHead(args.queries.row_data(token) + head * args.d_head, pages, args.scale, scores.data(),
-               args.output.row_data(token) + head * args.d_head);
+                          .begin = seen.first_position,
+                          .end = seen.n_positions};
+    AttendHead(args.queries.row_data(token) + head * args.d_head, pages, args.scale, args.soft_cap,
+               scores.data(), args.output.row_data(token) + head * args.d_head);
   }
 }
 

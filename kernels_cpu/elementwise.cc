@@ -43,6 +43,13 @@ struct GatedFunction {
   }
 };
 
+// ReLU of both; a silent neuron is 0 as above.
+struct DReluFunction {
+  HWY_INLINE F32 operator()(F32 gate, F32 up) const {
+    return GatedFunction<ReluFunction>{}(gate, ReluFunction()(up));
+  }
+};
+
 // activation(gate), of neurons that have no up row.
 template <class Activate>
 struct UngatedFunction {
@@ -54,6 +61,40 @@ struct ScaleFunction {
   F32 scale;
   HWY_INLINE F32 operator()(F32 x, F32 weight) const { return hn::Mul(hn::Mul(x, scale), weight); }
 };
+
+// (x - mean) * scale * weight.
+struct CentreAndScaleFunction {
+  F32 mean, scale;
+  HWY_INLINE F32 operator()(F32 x, F32 weight) const {
+    return hn::Mul(hn::Mul(hn::Sub(x, mean), scale), weight);
+  }
+};
+
+// cap * tanh(x / cap).
+struct SoftCapFunction {
+  F32 cap, inverse;
+  HWY_INLINE F32 operator()(F32 x, F32) const { return hn::Mul(cap, TanhOf(hn::Mul(x, inverse))); }
+};
+
+// Sums of x and of (x - mean)^2, lanes first, always in the same order.
+float Sum(const float* x, int64_t count) {
+  F32 sum = hn::Zero(F32Tag());
+  for (int64_t i = 0; i < count; i += kLanes)
+    sum = hn::Add(sum, i + kLanes <= count ? hn::LoadU(F32Tag(), x + i) : LoadPartial(x + i, count - i));
+  return SumLanes(sum);
+}
+
+float SumOfSquaredDistances(const float* x, int64_t count, float mean) {
+  const F32 centre = hn::Set(F32Tag(), mean);
+  F32 sum = hn::Zero(F32Tag());
+  for (int64_t i = 0; i < count; i += kLanes) {
+    const bool whole = i + kLanes <= count;
+    F32 distance = hn::Sub(whole ? hn::LoadU(F32Tag(), x + i) : LoadPartial(x + i, count - i), centre);
+    if (!whole) distance = hn::IfThenElseZero(hn::FirstN(F32Tag(), static_cast<size_t>(count - i)), distance);
+    sum = hn::MulAdd(distance, distance, sum);
+  }
+  return SumLanes(sum);
+}
 
 // Four accumulators take vectors in turn; they are added in a fixed order.
 float SumOfSquares(const float* x, int64_t count) {
@@ -125,6 +166,23 @@ void RmsNorm(std::span<const float> x, std::span<const float> weight, float epsi
            ScaleFunction{hn::Set(F32Tag(), 1.0f / std::sqrt(mean + epsilon))});
 }
 
+void LayerNorm(std::span<const float> x, std::span<const float> weight, std::span<const float> bias,
+               float epsilon, std::span<float> out) {
+  HWY_DASSERT(weight.size() == x.size() && out.size() == x.size());
+  const auto count = static_cast<int64_t>(x.size());
+  const float mean = Sum(x.data(), count) / static_cast<float>(count);
+  const float variance = SumOfSquaredDistances(x.data(), count, mean) / static_cast<float>(count);
+  const F32 scale = hn::Set(F32Tag(), 1.0f / std::sqrt(variance + epsilon));
+  MapPairs(x.data(), weight.data(), count, out.data(),
+           CentreAndScaleFunction{hn::Set(F32Tag(), mean), scale});
+  if (!bias.empty()) MapPairs(out.data(), bias.data(), count, out.data(), AddFunction());
+}
+
+void SoftCap(float cap, std::span<float> x) {
+  MapPairs(x.data(), x.data(), static_cast<int64_t>(x.size()), x.data(),
+           SoftCapFunction{hn::Set(F32Tag(), cap), hn::Set(F32Tag(), 1.0f / cap)});
+}
+
 void Rope(std::span<float> head, std::span<const float> cos, std::span<const float> sin, bool half) {
   HWY_DASSERT(sin.size() == cos.size() && 2 * cos.size() <= head.size());
   const auto pairs = static_cast<int64_t>(cos.size());
@@ -139,6 +197,8 @@ void GatedActivation(ActivationFunction activation, std::span<const float> gate,
                      std::span<float> hidden) {
   HWY_DASSERT(gate.size() == hidden.size() && up.size() == hidden.size());
   const auto count = static_cast<int64_t>(hidden.size());
+  if (activation.kind == Activation::kDRelu)
+    return MapPairs(gate.data(), up.data(), count, hidden.data(), DReluFunction());
   WithActivation(activation, [&]<class Activate>(const Activate& activate) HWY_ATTR {
     MapPairs(gate.data(), up.data(), count, hidden.data(), GatedFunction<Activate>{activate});
   });

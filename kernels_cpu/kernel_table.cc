@@ -38,6 +38,8 @@ KernelTable MakeTable() {
           .accumulate_rows = AccumulateRows,
           .accumulate_neurons = AccumulateNeurons,
           .rms_norm = RmsNorm,
+          .layer_norm = LayerNorm,
+          .soft_cap = SoftCap,
           .rope = Rope,
           .gated_activation = GatedActivation,
           .activate = Activate,

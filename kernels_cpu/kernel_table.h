@@ -27,7 +27,8 @@ namespace thermocline {
 // What one token of a step sees of its sequence.
 struct AttentionToken {
   const int32_t* pages = nullptr;  // position p lies in page pages[p / page_tokens]
-  int64_t n_positions = 0;         // it sees [0, n_positions), its own the last
+  int64_t n_positions = 0;         // it sees [first_position, n_positions), its own the last
+  int64_t first_position = 0;      // above 0 behind a sliding window
 };
 
 // Causal grouped-query attention of some (token, head) pairs over one layer's pages of keys and values. The
@@ -46,6 +47,7 @@ struct AttentionArgs {
   int64_t n_kv_heads = 0;
   int64_t d_head = 0;
   float scale = 1.0f;  // multiplies q.k; usually 1/sqrt(d_head)
+  float soft_cap = 0;  // above 0: scores become soft_cap * tanh(score / soft_cap)
 };
 
 // A feed-forward block over the candidates of a table (sparse_ffn.h says what is read).
@@ -95,12 +97,19 @@ struct KernelTable {
   void (*rms_norm)(std::span<const float> x, std::span<const float> weight, float epsilon,
                    std::span<float> out);
 
+  // out = (x - mean(x)) / sqrt(variance(x) + epsilon) * weight + bias; bias may be empty.
+  void (*layer_norm)(std::span<const float> x, std::span<const float> weight, std::span<const float> bias,
+                     float epsilon, std::span<float> out);
+
+  // x = cap * tanh(x / cap). cap > 0.
+  void (*soft_cap)(float cap, std::span<float> x);
+
   // Rotates pairs of one head's vector (d_head) in place: (x[i], x[i + n]) when `half`, else (x[2i], x[2i +
   // 1]), i < n = cos.size(). Elements past 2n stay.
   void (*rope)(std::span<float> head, std::span<const float> cos, std::span<const float> sin, bool half);
 
-  // hidden[i] = activation(gate[i]) * up[i], and 0 where the activation is 0 whatever up[i] is; hidden may be
-  // gate or up.
+  // hidden[i] = activation(gate[i]) * up[i] (kDRelu: * max(0, up[i])), and 0 where the activation is 0
+  // whatever up[i] is; hidden may be gate or up.
   void (*gated_activation)(ActivationFunction activation, std::span<const float> gate,
                            std::span<const float> up, std::span<float> hidden);
 
@@ -132,7 +141,7 @@ struct KernelTable {
   void (*add)(std::span<const float> y, std::span<float> x);
 
   // Attention of the query heads [head_begin, head_end) of token t. scores: scratch of at least
-  // tokens[t].n_positions floats.
+  // tokens[t].n_positions floats; those before first_position are not touched.
   void (*attention)(const AttentionArgs& args, int64_t token, int64_t head_begin, int64_t head_end,
                     std::span<float> scores);
 };

@@ -24,6 +24,7 @@ struct BundleView {
   ElementType up_type = ElementType::kF32;  // gated only
   ElementType down_type = ElementType::kF32;
   bool gated = true;
+  const float* gate_bias = nullptr;  // (n_neurons), added to the gate's products; nullptr: none
 
   WeightView gate() const { return {data, gate_type, n_neurons, d_model, stride_bytes}; }
   WeightView up() const { return {data + up_offset_bytes, up_type, n_neurons, d_model, stride_bytes}; }

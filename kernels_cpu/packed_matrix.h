@@ -60,10 +60,17 @@ class PackedMatrix {
   static absl::StatusOr<PackedMatrix> Create(const ThreadTeam& team, const WeightView& w);
 
   const PackedView& view() const { return view_; }
+  bool empty() const { return view_.data == nullptr; }
 
  private:
   AlignedBuffer storage_;
   PackedView view_;
+};
+
+// A matrix as a device holds it for products: packed, or its rows as they lie.
+struct HeldMatrix {
+  WeightView rows;  // without data where packed
+  PackedMatrix packed;
 };
 
 }  // namespace thermocline

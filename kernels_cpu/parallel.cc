@@ -154,6 +154,14 @@ void MatMul(const CpuContext& context, const PackedView& w, MatrixView<const flo
   });
 }
 
+void MatMul(const CpuContext& context, const HeldMatrix& w, MatrixView<const float> x, MatrixView<float> y) {
+  if (w.packed.empty()) {
+    MatMul(context, w.rows, x, y);
+  } else {
+    MatMul(context, w.packed.view(), x, y);
+  }
+}
+
 void GatedActivation(const CpuContext& context, ActivationFunction activation, MatrixView<const float> gate,
                      MatrixView<const float> up, MatrixView<float> hidden) {
   context.team->ParallelFor(hidden.rows, ElementwiseGrain(hidden.cols), [&](int64_t begin, int64_t end) {

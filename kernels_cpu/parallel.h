@@ -20,6 +20,9 @@ void MatMul(const CpuContext& context, const WeightView& w, MatrixView<const flo
 // The same of a packed matrix: x is rounded to 8 bits in blocks of 32 (quantized_activations.h).
 void MatMul(const CpuContext& context, const PackedView& w, MatrixView<const float> x, MatrixView<float> y);
 
+// One or the other.
+void MatMul(const CpuContext& context, const HeldMatrix& w, MatrixView<const float> x, MatrixView<float> y);
+
 // hidden = activation(gate) * up, element by element. All (n_tokens, d_ff).
 void GatedActivation(const CpuContext& context, ActivationFunction activation, MatrixView<const float> gate,
                      MatrixView<const float> up, MatrixView<float> hidden);

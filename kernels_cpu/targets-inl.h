@@ -24,6 +24,9 @@ void AccumulateRows(const WeightView& w, MatrixView<const float> h, int64_t colu
                     ZeroRows zero_rows, MatrixView<float> y);
 NeuronReads AccumulateNeurons(const SparseFfnArgs& args, std::span<const uint32_t> next_rows);
 void RmsNorm(std::span<const float> x, std::span<const float> weight, float epsilon, std::span<float> out);
+void LayerNorm(std::span<const float> x, std::span<const float> weight, std::span<const float> bias,
+               float epsilon, std::span<float> out);
+void SoftCap(float cap, std::span<float> x);
 void Rope(std::span<float> head, std::span<const float> cos, std::span<const float> sin, bool half);
 void GatedActivation(ActivationFunction activation, std::span<const float> gate, std::span<const float> up,
                      std::span<float> hidden);

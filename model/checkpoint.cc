@@ -2,11 +2,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/checkpoint.h"
 
+#include <fmt/ranges.h>
 #include <openssl/evp.h>
 
 #include <algorithm>
 #include <array>
 #include <filesystem>
+#include <set>
 
 #include "model/chat_template_source.h"
 #include "model/gguf_config.h"
@@ -20,10 +22,12 @@ namespace {
 
 constexpr int64_t kMostConfigBytes = int64_t{1} << 20;
 
-// Every tensor of the architecture has the right shape and a type whose blocks fit its rows, and no bias is
+// Every tensor of the architecture has the right shape and a type whose blocks fit its rows, and none is
 // there that the computation would leave out.
 absl::Status CheckTensors(const Checkpoint& checkpoint) {
+  std::set<std::string> known;
   for (const ExpectedTensor& expected : ExpectedTensors(checkpoint.config, checkpoint.names)) {
+    known.insert(expected.name);
     if (expected.shape.size() == 1) {
       TC_RETURN_IF_ERROR(checkpoint.tensors.Vector(expected.name, expected.shape[0]).status());
     } else {
@@ -32,9 +36,10 @@ absl::Status CheckTensors(const Checkpoint& checkpoint) {
     }
   }
   for (const TensorInfo& tensor : checkpoint.tensors.tensors()) {
-    if (tensor.name.ends_with(".bias")) {
-      return Unimplemented("{}: tensor '{}': biases are not supported for architecture '{}'", tensor.file,
-                           Printable(tensor.name), checkpoint.config.architecture);
+    if (!known.contains(tensor.name) && !IsDispensable(tensor.name, checkpoint.config, checkpoint.names)) {
+      return Unimplemented(
+          "{}: tensor '{}' of shape [{}] is not part of architecture '{}', whose result it would change",
+          tensor.file, Printable(tensor.name), fmt::join(tensor.shape, ", "), checkpoint.config.architecture);
     }
   }
   return absl::OkStatus();
@@ -54,12 +59,13 @@ absl::StatusOr<Checkpoint> OpenFolder(const std::string& path, const CheckpointO
     return NotFound("{}: not a Hugging Face folder: config.json is missing", path);
   }
   TC_RETURN_IF_ERROR(text.status());
-  TC_ASSIGN_OR_RETURN(ModelConfig config, ConfigFromHuggingFace(*text, config_path, options.activation));
+  TC_ASSIGN_OR_RETURN(const ModelConfig config,
+                      ConfigFromHuggingFace(*text, config_path, options.activation));
   TC_ASSIGN_OR_RETURN(TensorTable tensors, OpenSafetensorsFolder(path));
   Checkpoint checkpoint{.path = path,
                         .format = "safetensors",
-                        .config = std::move(config),
-                        .names = HuggingFaceTensorNames(),
+                        .config = config,
+                        .names = HuggingFaceTensorNames(config),
                         .tensors = std::move(tensors),
                         .tokenizer = nullptr};
   checkpoint.config.tied_head |= !checkpoint.tensors.Contains(checkpoint.names.head);
@@ -77,11 +83,11 @@ absl::StatusOr<Checkpoint> OpenGguf(const std::string& path, const CheckpointOpt
     return InvalidArgument("{}: give the folder that holds this file and config.json, or a GGUF file", path);
   }
   TC_ASSIGN_OR_RETURN(GgufFile gguf, GgufFile::Open(path));
-  TC_ASSIGN_OR_RETURN(ModelConfig config, ConfigFromGguf(gguf, options.activation));
+  TC_ASSIGN_OR_RETURN(const ModelConfig config, ConfigFromGguf(gguf, options.activation));
   Checkpoint checkpoint{.path = path,
                         .format = "gguf",
-                        .config = std::move(config),
-                        .names = GgufTensorNames(),
+                        .config = config,
+                        .names = GgufTensorNames(config),
                         .tensors = std::move(gguf.tensors),
                         .tokenizer = nullptr};
   TC_RETURN_IF_ERROR(CheckTensors(checkpoint));

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <optional>
+#include <utility>
 
 #include "core/checked.h"
 
@@ -67,6 +68,25 @@ absl::Status ValidateScaling(const ModelConfig& config, const std::string& file)
   return absl::OkStatus();
 }
 
+absl::Status ValidateScales(const ModelConfig& config, const std::string& file) {
+  TC_RETURN_IF_ERROR(CheckPositive(file, "embedding_scale", config.embedding_scale, 1e6));
+  TC_RETURN_IF_ERROR(CheckPositive(file, "residual_scale", config.residual_scale, 1e6));
+  TC_RETURN_IF_ERROR(CheckPositive(file, "logit_scale", config.logit_scale, 1e6));
+  for (const auto& [field, value] : {std::pair("attention scale", config.attention_scale),
+                                     std::pair("attention soft cap", config.attention_soft_cap),
+                                     std::pair("logit soft cap", config.logit_soft_cap),
+                                     std::pair("the sliding layers' rope_theta", config.window.rope_theta)}) {
+    if (value != 0) TC_RETURN_IF_ERROR(CheckPositive(file, field, value, 1e15));
+  }
+  if (!config.window.layers.empty() && std::ssize(config.window.layers) != config.n_layers) {
+    return InvalidArgument("{}: {} layers are said to have a sliding window or none, the limit is {}", file,
+                           config.window.layers.size(), config.n_layers);
+  }
+  if (config.activation == Activation::kDRelu && !config.gated)
+    return InvalidArgument("{}: activation drelu needs a gated feed-forward block", file);
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<float> CheckThreshold(double threshold, const std::string& file, std::string_view field) {
@@ -88,6 +108,7 @@ absl::Status Validate(const ModelConfig& config, const std::string& file) {
       {"n_vocab", config.n_vocab, 1, INT32_MAX},  // token ids are 32 bits wide
       {"context_length", config.context_length, 1, INT32_MAX},
       {"rope_dimensions", config.rope_dimensions, 2, config.d_head},
+      {"sliding_window", config.window.tokens, 0, INT32_MAX},
   };
   for (const IntegerRange& range : ranges) {
     if (range.value < range.least || range.value > range.most) {
@@ -106,6 +127,7 @@ absl::Status Validate(const ModelConfig& config, const std::string& file) {
     return InvalidArgument("{}: rope_dimensions is {}, the limit is an even number", file,
                            config.rope_dimensions);
   }
+  TC_RETURN_IF_ERROR(ValidateScales(config, file));
   TC_RETURN_IF_ERROR(CheckPositive(file, "norm_epsilon", config.norm_epsilon, 1.0));
   TC_RETURN_IF_ERROR(CheckPositive(file, "rope_theta", config.rope_theta, 1e15));
   TC_RETURN_IF_ERROR(ValidateScaling(config, file));

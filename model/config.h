@@ -29,8 +29,35 @@ struct RopeScaling {
   std::vector<float> frequency_divisors = {};
 };
 
+enum class NormKind {
+  kRms,    // x / sqrt(mean(x^2) + epsilon) * weight
+  kLayer,  // (x - mean(x)) / sqrt(variance(x) + epsilon) * weight + bias
+};
+
+enum class PositionKind {
+  kRotary,   // RoPE of queries and keys
+  kLearned,  // a table of vectors that are added to the embedding
+};
+
+// Attention that sees only the last positions, its own included, in some layers.
+struct SlidingWindow {
+  int64_t tokens = 0;             // 0: no layer has one
+  std::vector<bool> layers = {};  // (n_layers), which have one; empty: all
+  double rope_theta = 0;          // of those layers, without scaling; 0: as in the others
+
+  bool On(int64_t layer) const {
+    return tokens > 0 && (layers.empty() || layers[static_cast<size_t>(layer)]);
+  }
+};
+
+// A layer reads, with what is off left out:
+//   attended = attention(norm(x)), its queries and keys biased, normed a head, rotated
+//   x += residual_scale * post_norm(output(sub_norm(attended)))
+//   h = activation(gate . norm(x) + bias) * up . norm(x)
+//   x += residual_scale * post_norm(down . sub_norm(h) + bias)
+// In parallel blocks both halves read the x from before the layer.
 struct ModelConfig {
-  std::string architecture;  // "llama"
+  std::string architecture;  // as GGUF calls it: "llama", "gemma3"
   Activation activation = Activation::kSilu;
   float activation_threshold = 0;  // of activations that have one (FATReLU)
   bool gated = true;
@@ -42,13 +69,34 @@ struct ModelConfig {
   int64_t d_head = 0;
   int64_t n_vocab = 0;
   int64_t context_length = 0;
+  NormKind norm = NormKind::kRms;
   double norm_epsilon = 1e-5;
+  bool parallel_blocks = false;  // attention and feed-forward block read the same residual stream
+  bool shared_norm = false;      // parallel: and the same norm of it
+  bool post_norms = false;       // what a block adds is normed first
+  bool sub_norms = false;        // attention's result and the hidden layer are normed before the last product
+  bool query_key_norms = false;  // RMSNorm of each head's query and key, before RoPE
+  bool query_key_value_bias = false;
+  bool attention_output_bias = false;
+  bool ffn_bias = false;          // ungated blocks only
+  double attention_scale = 0;     // multiplies query . key; 0: 1 / sqrt(d_head)
+  double attention_soft_cap = 0;  // scores become cap * tanh(score / cap); 0: they stay
+  double logit_soft_cap = 0;      // the same of logits
+  double embedding_scale = 1;
+  double residual_scale = 1;  // of what a block adds
+  double logit_scale = 1;
+  SlidingWindow window;
+  PositionKind positions = PositionKind::kRotary;
+  int64_t position_offset = 0;  // learned: position p is row p + position_offset of the table
   double rope_theta = 10000.0;
   int64_t rope_dimensions = 0;  // leading dimensions of a head that are rotated; even
   RopePairing rope_pairing = RopePairing::kHalf;
   RopeScaling rope_scaling;
   bool tied_head = false;  // the head is the token embedding
 
+  // Whether a silent neuron can be left out: its activation is exactly zero, and no norm of the hidden layer
+  // asks for all of them.
+  bool has_silent_neurons() const { return HasTrueZeros(activation) && !sub_norms; }
   ActivationFunction activation_function() const { return {activation, activation_threshold}; }
 };
 

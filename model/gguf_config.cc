@@ -1,12 +1,16 @@
-// Reads the keys of GGUF's llama family.
+// Reads GGUF's keys of the known architectures.
 // SPDX-License-Identifier: Apache-2.0
 #include "model/gguf_config.h"
+
+#include <cmath>
 
 #include "model/architecture.h"
 #include "model/printable.h"
 
 namespace thermocline {
 namespace {
+
+constexpr int64_t kMostPatternLayers = 4096;  // Validate's limit
 
 // Reads the keys that start with the architecture's name.
 class KeyReader {
@@ -62,7 +66,6 @@ absl::Status ReadHeads(const KeyReader& keys, const std::string& file, ModelConf
 absl::Status ReadRope(const KeyReader& keys, const GgufFile& gguf, ModelConfig& config) {
   TC_ASSIGN_OR_RETURN(config.rope_theta, keys.FloatOr("rope.freq_base", 10000.0));
   TC_ASSIGN_OR_RETURN(config.rope_dimensions, keys.IntegerOr("rope.dimension_count", config.d_head));
-  config.rope_pairing = RopePairing::kInterleaved;
   RopeScaling& scaling = config.rope_scaling;
   std::string_view type =
       keys.Has("rope.scaling.factor") || keys.Has("rope.scale_linear") ? "linear" : "none";
@@ -89,10 +92,11 @@ absl::Status ReadRope(const KeyReader& keys, const GgufFile& gguf, ModelConfig& 
 // The key where it is there, else the rows of the embedding.
 absl::StatusOr<int64_t> VocabularySize(const KeyReader& keys, const GgufFile& gguf) {
   if (keys.Has("vocab_size")) return keys.Integer("vocab_size");
-  const TensorInfo* embedding = gguf.tensors.Find(GgufTensorNames().token_embedding);
+  constexpr std::string_view kEmbedding = "token_embd.weight";
+  const TensorInfo* embedding = gguf.tensors.Find(kEmbedding);
   if (embedding != nullptr) return embedding->shape.front();
   return NotFound("{}: neither metadata key '{}' nor tensor '{}' is there to tell the vocabulary's size",
-                  gguf.metadata.file(), keys.Key("vocab_size"), GgufTensorNames().token_embedding);
+                  gguf.metadata.file(), keys.Key("vocab_size"), kEmbedding);
 }
 
 absl::StatusOr<Activation> ReadActivation(const GgufMetadata& metadata, Activation otherwise) {
@@ -100,8 +104,8 @@ absl::StatusOr<Activation> ReadActivation(const GgufMetadata& metadata, Activati
   TC_ASSIGN_OR_RETURN(const std::string_view name, metadata.String(kGgufActivationKey));
   const auto activation = ParseActivation(name);
   if (activation.ok()) return activation;
-  return Unimplemented("{}: {} is '{}', which is not supported; known are relu, silu, fatrelu",
-                       metadata.file(), kGgufActivationKey, Printable(name));
+  return Unimplemented("{}: {} is '{}', which is not supported; known are {}", metadata.file(),
+                       kGgufActivationKey, Printable(name), kKnownActivations);
 }
 
 // Of the activation that `config` has by now.
@@ -113,12 +117,75 @@ absl::Status ReadThreshold(const GgufMetadata& metadata, ModelConfig& config) {
   return absl::OkStatus();
 }
 
+// What the architecture always has, and what the file's tensors show.
+void ReadBlocks(const Architecture& architecture, const GgufFile& gguf, ModelConfig& config) {
+  const auto has = [&](std::string_view tensor) { return gguf.tensors.Contains(tensor); };
+  config.gated = architecture.gated;
+  config.norm = architecture.norm;
+  config.positions = architecture.positions;
+  config.query_key_norms = architecture.query_key_norms;
+  config.post_norms = architecture.post_norms;
+  config.sub_norms = architecture.sub_norms;
+  config.parallel_blocks = architecture.parallel_blocks;
+  config.shared_norm = architecture.parallel_blocks && !has("blk.0.attn_norm_2.weight");
+  config.query_key_value_bias =
+      architecture.query_key_value_bias || has("blk.0.attn_q.bias") || has("blk.0.attn_qkv.bias");
+  config.attention_output_bias = architecture.attention_output_bias || has("blk.0.attn_output.bias");
+  config.ffn_bias = architecture.ffn_bias || (!architecture.gated && has("blk.0.ffn_up.bias"));
+}
+
+absl::Status ReadWindow(const KeyReader& keys, const Architecture& architecture, ModelConfig& config) {
+  TC_ASSIGN_OR_RETURN(config.window.tokens, keys.IntegerOr("attention.sliding_window", 0));
+  TC_ASSIGN_OR_RETURN(const int64_t pattern,
+                      keys.IntegerOr("attention.sliding_window_pattern", architecture.window_pattern));
+  if (config.window.tokens == 0 || pattern == 0) return absl::OkStatus();
+  if (config.n_layers < 1 || config.n_layers > kMostPatternLayers) return absl::OkStatus();  // Validate says
+  for (int64_t l = 0; l < config.n_layers; ++l) config.window.layers.push_back((l + 1) % pattern != 0);
+  return absl::OkStatus();
+}
+
+// What single architectures have besides. The constants are llama.cpp's for files that do not say.
+absl::Status ReadScales(const KeyReader& keys, ModelConfig& config) {
+  const std::string& name = config.architecture;
+  const auto d_model = static_cast<double>(config.d_model);
+  if (name.starts_with("gemma")) config.embedding_scale = std::sqrt(d_model);
+  if (name == "gemma3") config.window.rope_theta = 10000.0;
+  if (name == "gemma2") {
+    TC_ASSIGN_OR_RETURN(config.attention_soft_cap, keys.FloatOr("attn_logit_softcapping", 50.0));
+    TC_ASSIGN_OR_RETURN(config.logit_soft_cap, keys.FloatOr("final_logit_softcapping", 30.0));
+    // The 27B model alone scales by its heads' share of the width.
+    if (config.n_layers == 46 && config.n_heads > 0)
+      config.attention_scale = 1.0 / std::sqrt(d_model / static_cast<double>(config.n_heads));
+  }
+  if (name == "gemma3") {
+    TC_ASSIGN_OR_RETURN(config.logit_soft_cap, keys.FloatOr("final_logit_softcapping", 0.0));
+    if (config.n_layers == 62 && config.n_heads > 0)
+      config.attention_scale = 1.0 / std::sqrt(d_model / static_cast<double>(config.n_heads));
+  }
+  if (name == "minicpm") {
+    TC_ASSIGN_OR_RETURN(config.embedding_scale, keys.FloatOr("embedding_scale", 12.0));
+    const double usual = 1.4 / std::sqrt(static_cast<double>(config.n_layers));
+    TC_ASSIGN_OR_RETURN(config.residual_scale, keys.FloatOr("residual_scale", usual));
+    TC_ASSIGN_OR_RETURN(const double divisor, keys.FloatOr("logit_scale", d_model / 256.0));
+    config.logit_scale = 1.0 / divisor;
+  }
+  if (keys.Has("attention.scale")) {
+    TC_ASSIGN_OR_RETURN(config.attention_scale, keys.Float("attention.scale"));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<ModelConfig> ConfigFromGguf(const GgufFile& gguf, std::optional<Activation> activation) {
   const std::string& file = gguf.metadata.file();
   TC_ASSIGN_OR_RETURN(const std::string_view name, gguf.metadata.String("general.architecture"));
   TC_ASSIGN_OR_RETURN(const Architecture architecture, FindArchitecture(name, file));
+  if (architecture.gguf != name) {
+    return Unimplemented(
+        "{}: architecture '{}' is read from Hugging Face folders only: GGUF has no names for it", file,
+        architecture.name);
+  }
   const KeyReader keys(gguf.metadata, architecture.name);
   TC_ASSIGN_OR_RETURN(const int64_t n_experts, keys.IntegerOr("expert_count", 0));
   if (n_experts != 0) {
@@ -133,16 +200,21 @@ absl::StatusOr<ModelConfig> ConfigFromGguf(const GgufFile& gguf, std::optional<A
     TC_ASSIGN_OR_RETURN(config.activation, ReadActivation(gguf.metadata, architecture.activation));
   }
   TC_RETURN_IF_ERROR(ReadThreshold(gguf.metadata, config));
-  config.gated = architecture.gated;
+  ReadBlocks(architecture, gguf, config);
   TC_ASSIGN_OR_RETURN(config.n_layers, keys.Integer("block_count"));
   TC_ASSIGN_OR_RETURN(config.d_model, keys.Integer("embedding_length"));
   TC_ASSIGN_OR_RETURN(config.d_ff, keys.Integer("feed_forward_length"));
   TC_ASSIGN_OR_RETURN(config.context_length, keys.Integer("context_length"));
-  TC_ASSIGN_OR_RETURN(config.norm_epsilon, keys.Float("attention.layer_norm_rms_epsilon"));
+  const bool rms = config.norm == NormKind::kRms;
+  TC_ASSIGN_OR_RETURN(config.norm_epsilon,
+                      keys.Float(rms ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon"));
   TC_RETURN_IF_ERROR(ReadHeads(keys, file, config));
+  config.rope_pairing = architecture.gguf_rope;
   TC_RETURN_IF_ERROR(ReadRope(keys, gguf, config));
+  TC_RETURN_IF_ERROR(ReadWindow(keys, architecture, config));
+  TC_RETURN_IF_ERROR(ReadScales(keys, config));
   TC_ASSIGN_OR_RETURN(config.n_vocab, VocabularySize(keys, gguf));
-  config.tied_head = !gguf.tensors.Contains(GgufTensorNames().head);
+  config.tied_head = !gguf.tensors.Contains("output.weight");
   TC_RETURN_IF_ERROR(Validate(config, file));
   return config;
 }

@@ -12,7 +12,8 @@
 namespace thermocline {
 
 // GGUF has no key for the activation; these are ours. Without the first it is the architecture's.
-inline constexpr std::string_view kGgufActivationKey = "thermocline.activation";  // "relu", "silu", "fatrelu"
+inline constexpr std::string_view kGgufActivationKey =
+    "thermocline.activation";  // as ParseActivation knows them
 inline constexpr std::string_view kGgufThresholdKey =
     "thermocline.activation_threshold";  // FATReLU's, FLOAT32
 

@@ -1,6 +1,8 @@
-// Reads config.json of LlamaForCausalLM, as transformers 4 and 5 write it.
+// Reads config.json of the known architectures, as transformers 4 and 5 write it.
 // SPDX-License-Identifier: Apache-2.0
 #include "model/huggingface_config.h"
+
+#include <cmath>
 
 #include "model/architecture.h"
 #include "model/printable.h"
@@ -10,6 +12,9 @@ namespace thermocline {
 namespace {
 
 using Json = nlohmann::json;
+
+constexpr int64_t kMostPatternLayers = 4096;      // Validate's limit
+constexpr int64_t kMostWidth = int64_t{1} << 20;  // the same
 
 // Typed access to the fields of one object; a null counts as absent, as in transformers.
 class Fields {
@@ -96,20 +101,17 @@ absl::StatusOr<Architecture> ReadArchitecture(const Fields& fields, const std::s
 
 // What changes the computation and is not supported is refused by name.
 absl::Status RefuseUnsupported(const Fields& fields, const std::string& file) {
-  for (const std::string_view name : {"attention_bias", "mlp_bias"}) {
-    TC_ASSIGN_OR_RETURN(const bool bias, fields.BooleanOr(name, false));
-    if (bias)
-      return Unimplemented("{}: {} is true, the limit is false: biases are not supported", file, name);
-  }
   if (fields.Has("quantization_config")) {
     return Unimplemented(
         "{}: quantization_config is given: only F32, F16 and BF16 weights are supported here", file);
   }
-  TC_ASSIGN_OR_RETURN(const double rotated, fields.NumberOr("partial_rotary_factor", 1.0));
-  if (rotated != 1.0) {
-    return Unimplemented("{}: partial_rotary_factor is {}, the limit is 1", file, rotated);
-  }
   return absl::OkStatus();
+}
+
+absl::Status RefuseUnless(const Fields& fields, const std::string& file, std::string_view name, bool wanted) {
+  TC_ASSIGN_OR_RETURN(const bool found, fields.BooleanOr(name, wanted));
+  if (found == wanted) return absl::OkStatus();
+  return Unimplemented("{}: {} is {}, the limit is {}: nothing else is supported", file, name, found, wanted);
 }
 
 absl::Status ReadHeads(const Fields& fields, const std::string& file, ModelConfig& config) {
@@ -130,7 +132,7 @@ absl::Status ReadHeads(const Fields& fields, const std::string& file, ModelConfi
 // The scaling's name: "rope_type", or "type" as it was called before; where both are given they must agree.
 absl::StatusOr<std::string> ScalingType(const Fields& rope, const std::string& file,
                                         std::string_view object) {
-  if (!rope.Has("rope_type") && !rope.Has("type") && object == "rope_parameters") return "default";
+  if (!rope.Has("rope_type") && !rope.Has("type") && object != "rope_scaling") return "default";
   TC_ASSIGN_OR_RETURN(std::string type, rope.String(rope.Has("rope_type") ? "rope_type" : "type"));
   if (rope.Has("rope_type") && rope.Has("type")) {
     TC_ASSIGN_OR_RETURN(const std::string old, rope.String("type"));
@@ -160,10 +162,48 @@ absl::Status ReadScaling(const Fields& rope, const std::string& file, std::strin
   return absl::OkStatus();
 }
 
+// How many leading dimensions of a head a factor rotates.
+absl::Status ReadRotated(const Fields& fields, const std::string& file, ModelConfig& config) {
+  if (!fields.Has("partial_rotary_factor")) return absl::OkStatus();
+  TC_ASSIGN_OR_RETURN(const double rotated, fields.Number("partial_rotary_factor"));
+  if (!(rotated > 0 && rotated <= 1)) {
+    return InvalidArgument("{}: partial_rotary_factor is {}, the limit is above 0 and at most 1", file,
+                           rotated);
+  }
+  config.rope_dimensions = static_cast<int64_t>(static_cast<double>(config.d_head) * rotated);
+  return absl::OkStatus();
+}
+
+// Gemma 3 has an object a kind of layer in rope_parameters; its sliding layers are never scaled.
+absl::Status ReadRopeOfLayerKinds(const Fields& kinds, const std::string& file, ModelConfig& config) {
+  for (const std::string_view kind : {"full_attention", "sliding_attention"}) {
+    const std::string name = fmt::format("rope_parameters.{}", kind);
+    const Json* object = kinds.Find(kind);
+    if (object == nullptr) return NotFound("{}: {} is missing", file, name);
+    if (!object->is_object()) return kinds.WrongType(kind, "an object", *object);
+    const Fields rope(*object, file, name + ".");
+    double& theta = kind == "full_attention" ? config.rope_theta : config.window.rope_theta;
+    RopeScaling scaling;
+    TC_ASSIGN_OR_RETURN(theta, rope.Number("rope_theta"));
+    TC_RETURN_IF_ERROR(ReadScaling(rope, file, name, scaling));
+    if (kind == "full_attention") {
+      config.rope_scaling = scaling;
+    } else if (scaling.kind != RopeScaling::Kind::kNone) {
+      return Unimplemented("{}: {} has a scaling, which is not supported", file, name);
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ReadRope(const Fields& fields, const std::string& file, ModelConfig& config) {
-  TC_ASSIGN_OR_RETURN(config.rope_theta, fields.NumberOr("rope_theta", 10000.0));
+  const bool gemma3 = config.architecture == "gemma3";
+  TC_ASSIGN_OR_RETURN(config.rope_theta, fields.NumberOr("rope_theta", gemma3 ? 1e6 : 10000.0));
+  if (gemma3) {
+    TC_ASSIGN_OR_RETURN(config.window.rope_theta, fields.NumberOr("rope_local_base_freq", 10000.0));
+  }
   config.rope_dimensions = config.d_head;
   config.rope_pairing = RopePairing::kHalf;
+  TC_RETURN_IF_ERROR(ReadRotated(fields, file, config));
   // transformers 5 puts everything into rope_parameters, the base too.
   const bool newer = fields.Has("rope_parameters");
   if (newer && fields.Has("rope_scaling")) {
@@ -175,24 +215,143 @@ absl::Status ReadRope(const Fields& fields, const std::string& file, ModelConfig
   if (object == nullptr) return absl::OkStatus();
   if (!object->is_object()) return fields.WrongType(name, "an object", *object);
   const Fields rope(*object, file, name + ".");
+  if (gemma3 && newer) return ReadRopeOfLayerKinds(rope, file, config);
   TC_ASSIGN_OR_RETURN(config.rope_theta, rope.NumberOr("rope_theta", config.rope_theta));
-  TC_ASSIGN_OR_RETURN(const double rotated, rope.NumberOr("partial_rotary_factor", 1.0));
-  if (rotated != 1.0) {
-    return Unimplemented("{}: {}.partial_rotary_factor is {}, the limit is 1", file, name, rotated);
-  }
+  TC_RETURN_IF_ERROR(ReadRotated(rope, file, config));
   return ReadScaling(rope, file, name, config.rope_scaling);
 }
 
 absl::StatusOr<Activation> ReadActivation(const Fields& fields, const std::string& file,
-                                          Activation otherwise) {
-  if (!fields.Has("hidden_act")) return otherwise;
-  TC_ASSIGN_OR_RETURN(const std::string name, fields.String("hidden_act"));
+                                          const Architecture& architecture) {
+  const std::string_view field = architecture.activation_field;
+  if (!fields.Has(field)) return architecture.activation;
+  TC_ASSIGN_OR_RETURN(const std::string name, fields.String(field));
   const auto activation = ParseActivation(name);
   if (!activation.ok()) {
-    return Unimplemented("{}: hidden_act: activation '{}' is not supported; known are relu, silu, fatrelu",
-                         file, Printable(name));
+    return Unimplemented("{}: {}: activation '{}' is not supported; known are {}", file, field,
+                         Printable(name), kKnownActivations);
   }
+  // Bamboo's "relu" is of gate and up.
+  if (architecture.activation == Activation::kDRelu && *activation == Activation::kRelu)
+    return Activation::kDRelu;
   return *activation;
+}
+
+// ---- What single architectures have besides
+
+// Which layers slide: the list that newer files have, else every one but each pattern-th.
+absl::Status ReadWindow(const Fields& fields, const Architecture& architecture, const std::string& file,
+                        ModelConfig& config) {
+  TC_ASSIGN_OR_RETURN(
+      const bool used,
+      fields.BooleanOr("use_sliding_window", architecture.name != "qwen2" && architecture.name != "qwen3"));
+  if (!used || !fields.Has("sliding_window")) return absl::OkStatus();
+  TC_ASSIGN_OR_RETURN(config.window.tokens, fields.Integer("sliding_window"));
+  if (const Json* types = fields.Find("layer_types")) {
+    if (!types->is_array()) return fields.WrongType("layer_types", "an array", *types);
+    for (const Json& type : *types) {
+      if (type != "sliding_attention" && type != "full_attention") {
+        return Unimplemented("{}: layer_types has {}; known are sliding_attention, full_attention", file,
+                             Printable(type.dump()));
+      }
+      config.window.layers.push_back(type == "sliding_attention");
+    }
+    return absl::OkStatus();
+  }
+  if (config.n_layers < 1 || config.n_layers > kMostPatternLayers) return absl::OkStatus();  // Validate says
+  const bool qwen = architecture.name.starts_with("qwen");
+  TC_ASSIGN_OR_RETURN(const int64_t first, fields.IntegerOr("max_window_layers", qwen ? 28 : 0));
+  TC_ASSIGN_OR_RETURN(const int64_t pattern,
+                      fields.IntegerOr("sliding_window_pattern", architecture.window_pattern));
+  for (int64_t l = 0; l < config.n_layers; ++l) {
+    const bool full = qwen ? l < first : pattern > 0 && (l + 1) % pattern == 0;
+    config.window.layers.push_back(!full);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadGemma(const Fields& fields, const std::string& file, ModelConfig& config) {
+  config.embedding_scale = std::sqrt(static_cast<double>(config.d_model));
+  if (config.architecture == "gemma") return absl::OkStatus();
+  TC_ASSIGN_OR_RETURN(const double scalar, fields.NumberOr("query_pre_attn_scalar", 256));
+  config.attention_scale = 1.0 / std::sqrt(scalar);
+  TC_RETURN_IF_ERROR(RefuseUnless(fields, file, "use_bidirectional_attention", false));
+  TC_ASSIGN_OR_RETURN(config.logit_soft_cap, fields.NumberOr("final_logit_softcapping", 0));
+  TC_ASSIGN_OR_RETURN(config.attention_soft_cap, fields.NumberOr("attn_logit_softcapping", 0));
+  // Gemma 3's implementation does not read that field.
+  if (config.architecture == "gemma3") config.attention_soft_cap = 0;
+  return absl::OkStatus();
+}
+
+absl::Status ReadMiniCpm(const Fields& fields, const std::string& /*file*/, ModelConfig& config) {
+  TC_ASSIGN_OR_RETURN(config.embedding_scale, fields.NumberOr("scale_emb", 1));
+  TC_ASSIGN_OR_RETURN(const double depth, fields.NumberOr("scale_depth", 1));
+  config.residual_scale = depth / std::sqrt(static_cast<double>(config.n_layers));
+  TC_ASSIGN_OR_RETURN(const double base, fields.NumberOr("dim_model_base", 1));
+  config.logit_scale = base / static_cast<double>(config.d_model);
+  return absl::OkStatus();
+}
+
+absl::Status ReadOpt(const Fields& fields, const std::string& file, ModelConfig& config) {
+  TC_RETURN_IF_ERROR(RefuseUnless(fields, file, "do_layer_norm_before", true));
+  TC_RETURN_IF_ERROR(RefuseUnless(fields, file, "_remove_final_layer_norm", false));
+  TC_RETURN_IF_ERROR(RefuseUnless(fields, file, "enable_bias", true));
+  TC_RETURN_IF_ERROR(RefuseUnless(fields, file, "layer_norm_elementwise_affine", true));
+  TC_ASSIGN_OR_RETURN(const int64_t width, fields.IntegerOr("word_embed_proj_dim", config.d_model));
+  if (width != config.d_model) {
+    return Unimplemented("{}: word_embed_proj_dim is {}, the limit is hidden_size {}", file, width,
+                         config.d_model);
+  }
+  config.position_offset = 2;  // the table's first two rows belong to padding
+  TC_ASSIGN_OR_RETURN(config.tied_head, fields.BooleanOr("tie_word_embeddings", true));
+  return absl::OkStatus();
+}
+
+absl::Status ReadFalcon(const Fields& fields, const std::string& file, ModelConfig& config) {
+  TC_RETURN_IF_ERROR(RefuseUnless(fields, file, "alibi", false));
+  TC_RETURN_IF_ERROR(RefuseUnless(fields, file, "bias", false));
+  TC_ASSIGN_OR_RETURN(const bool newer, fields.BooleanOr("new_decoder_architecture", false));
+  TC_ASSIGN_OR_RETURN(const bool multi_query, fields.BooleanOr("multi_query", true));
+  if (newer) {
+    TC_ASSIGN_OR_RETURN(config.n_kv_heads, fields.IntegerOr("num_kv_heads", config.n_heads));
+  } else {
+    config.n_kv_heads = multi_query ? 1 : config.n_heads;
+  }
+  TC_ASSIGN_OR_RETURN(config.parallel_blocks, fields.BooleanOr("parallel_attn", true));
+  TC_ASSIGN_OR_RETURN(const int64_t norms, fields.IntegerOr("num_ln_in_parallel_attn", newer ? 2 : 1));
+  config.shared_norm = config.parallel_blocks && !(newer && norms == 2);
+  TC_ASSIGN_OR_RETURN(config.tied_head, fields.BooleanOr("tie_word_embeddings", true));
+  return absl::OkStatus();
+}
+
+absl::Status ReadMore(const Fields& fields, const std::string& file, ModelConfig& config) {
+  const std::string& name = config.architecture;
+  if (name.starts_with("gemma")) return ReadGemma(fields, file, config);
+  if (name == "minicpm") return ReadMiniCpm(fields, file, config);
+  if (name == "opt") return ReadOpt(fields, file, config);
+  if (name == "falcon") return ReadFalcon(fields, file, config);
+  return absl::OkStatus();
+}
+
+// What the architecture always has, and the biases that a file asks for.
+absl::Status ReadBlocks(const Fields& fields, const Architecture& architecture, const std::string& file,
+                        ModelConfig& config) {
+  config.gated = architecture.gated;
+  config.norm = architecture.norm;
+  config.positions = architecture.positions;
+  config.query_key_norms = architecture.query_key_norms;
+  config.post_norms = architecture.post_norms;
+  config.sub_norms = architecture.sub_norms;
+  config.parallel_blocks = architecture.parallel_blocks;
+  TC_ASSIGN_OR_RETURN(const bool attention_bias, fields.BooleanOr("attention_bias", false));
+  config.query_key_value_bias = architecture.query_key_value_bias || attention_bias;
+  config.attention_output_bias = architecture.attention_output_bias || attention_bias;
+  TC_ASSIGN_OR_RETURN(const bool ffn_bias, fields.BooleanOr("mlp_bias", false));
+  if (ffn_bias && architecture.gated) {
+    return Unimplemented("{}: mlp_bias is true, the limit is false: gated blocks have no biases", file);
+  }
+  config.ffn_bias = architecture.ffn_bias || ffn_bias;
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -205,11 +364,11 @@ absl::StatusOr<ModelConfig> ConfigFromHuggingFace(std::string_view text, const s
   TC_RETURN_IF_ERROR(RefuseUnsupported(fields, file));
   ModelConfig config;
   config.architecture = architecture.name;
-  config.gated = architecture.gated;
+  TC_RETURN_IF_ERROR(ReadBlocks(fields, architecture, file, config));
   if (activation) {
     config.activation = *activation;
   } else {
-    TC_ASSIGN_OR_RETURN(config.activation, ReadActivation(fields, file, architecture.activation));
+    TC_ASSIGN_OR_RETURN(config.activation, ReadActivation(fields, file, architecture));
   }
   if (config.activation == Activation::kFatRelu) {
     TC_ASSIGN_OR_RETURN(const double threshold, fields.Number("hidden_act_param"));
@@ -217,13 +376,27 @@ absl::StatusOr<ModelConfig> ConfigFromHuggingFace(std::string_view text, const s
   }
   TC_ASSIGN_OR_RETURN(config.n_layers, fields.Integer("num_hidden_layers"));
   TC_ASSIGN_OR_RETURN(config.d_model, fields.Integer("hidden_size"));
-  TC_ASSIGN_OR_RETURN(config.d_ff, fields.Integer("intermediate_size"));
+  const bool falcon = architecture.name == "falcon";  // whose older files leave what follows to the defaults
+  if (falcon && !fields.Has(architecture.d_ff_field)) {
+    config.d_ff = config.d_model > 0 && config.d_model <= kMostWidth ? 4 * config.d_model : 0;
+  } else {
+    TC_ASSIGN_OR_RETURN(config.d_ff, fields.Integer(architecture.d_ff_field));
+  }
   TC_ASSIGN_OR_RETURN(config.n_vocab, fields.Integer("vocab_size"));
-  TC_ASSIGN_OR_RETURN(config.context_length, fields.Integer("max_position_embeddings"));
-  TC_ASSIGN_OR_RETURN(config.norm_epsilon, fields.NumberOr("rms_norm_eps", 1e-6));
-  TC_ASSIGN_OR_RETURN(config.tied_head, fields.BooleanOr("tie_word_embeddings", false));
+  TC_ASSIGN_OR_RETURN(config.context_length, falcon ? fields.IntegerOr("max_position_embeddings", 2048)
+                                                    : fields.Integer("max_position_embeddings"));
+  const double usual_epsilon = architecture.norm == NormKind::kRms ? 1e-6 : 1e-5;
+  TC_ASSIGN_OR_RETURN(config.norm_epsilon, fields.NumberOr(architecture.norm_epsilon_field, usual_epsilon));
+  const bool tied = architecture.name.starts_with("gemma");
+  TC_ASSIGN_OR_RETURN(config.tied_head, fields.BooleanOr("tie_word_embeddings", tied));
   TC_RETURN_IF_ERROR(ReadHeads(fields, file, config));
-  TC_RETURN_IF_ERROR(ReadRope(fields, file, config));
+  if (config.positions == PositionKind::kRotary) {
+    TC_RETURN_IF_ERROR(ReadRope(fields, file, config));
+  } else {
+    config.rope_dimensions = config.d_head;
+  }
+  TC_RETURN_IF_ERROR(ReadWindow(fields, architecture, file, config));
+  TC_RETURN_IF_ERROR(ReadMore(fields, file, config));
   TC_RETURN_IF_ERROR(Validate(config, file));
   return config;
 }

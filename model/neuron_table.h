@@ -18,11 +18,15 @@ struct NeuronTable {
   std::vector<uint32_t> neurons;  // the layer's number of each entry, ascending
   std::vector<uint32_t> rows;     // the row of `bundles` that holds each entry; packed: 0, 1, 2, ...
   BundleView bundles;
-  AlignedBuffer storage;  // of a packed copy; empty when borrowed
+  AlignedBuffer storage;         // of a packed copy; empty when borrowed
+  std::vector<float> gate_bias;  // the same of neurons that have one
 
   bool empty() const { return neurons.empty(); }
   bool packed() const { return bundles.n_neurons == static_cast<int64_t>(neurons.size()); }
-  int64_t size_bytes() const { return static_cast<int64_t>(neurons.size()) * bundles.stride_bytes; }
+  int64_t size_bytes() const {
+    return static_cast<int64_t>(neurons.size()) * bundles.stride_bytes +
+           static_cast<int64_t>(gate_bias.size() * sizeof(float));
+  }
 };
 
 // Copies the bundles of `neurons` (ascending, below layer.n_neurons) side by side with the context's threads,

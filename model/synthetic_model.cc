@@ -205,7 +205,7 @@ std::vector<float> SyntheticModel::Quantiles(int64_t layer) const {
 
 std::vector<SyntheticModel::Tensor> SyntheticModel::Tensors() const {
   using Kind = Tensor::Kind;
-  const TensorNames names = GgufTensorNames();
+  const TensorNames names = GgufTensorNames(config_);
   const int64_t d_model = config_.d_model, d_ff = config_.d_ff;
   const int64_t q_width = config_.n_heads * config_.d_head, kv_width = config_.n_kv_heads * config_.d_head;
   // Rows of this deviation give results of about 1 from an input that the norm made 1.

@@ -66,7 +66,8 @@ absl::StatusOr<const TensorInfo*> TensorTable::Require(std::string_view name,
   if (tensor == nullptr) {
     const auto unreadable = unreadable_.find(Key(name));
     if (unreadable == unreadable_.end()) {
-      return NotFound("{}: tensor '{}' is missing", source_, Printable(name));
+      return NotFound("{}: tensor '{}' is missing, its shape would be [{}]", source_, Printable(name),
+                      fmt::join(shape, ", "));
     }
     return InvalidArgument("{}: tensor '{}' has type {}, which is not supported", unreadable->second.file,
                            Printable(name), unreadable->second.type);
@@ -82,8 +83,8 @@ absl::StatusOr<WeightView> TensorTable::Matrix(std::string_view name, int64_t ro
   TC_ASSIGN_OR_RETURN(const TensorInfo* tensor, Require(name, {rows, cols}));
   const auto row_bytes = RowBytes(tensor->type, cols);
   if (!row_bytes.ok()) {
-    return InvalidArgument("{}: tensor '{}': {}", tensor->file, Printable(name),
-                           std::string(row_bytes.status().message()));
+    return InvalidArgument("{}: tensor '{}' of shape [{}]: {}", tensor->file, Printable(name),
+                           fmt::join(tensor->shape, ", "), std::string(row_bytes.status().message()));
   }
   const auto bytes = CheckedMul(static_cast<uint64_t>(*row_bytes), static_cast<uint64_t>(rows));
   if (!bytes || *bytes != tensor->bytes.size()) {

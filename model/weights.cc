@@ -42,14 +42,17 @@ absl::Status RequantizeColumns(const KernelTable& kernels, const WeightView& dow
 }
 
 // Lays gate_i, up_i and down's column i side by side for every neuron i.
-absl::Status LayOutBundles(const CpuContext& context, FeedForward& ffn) {
+absl::Status LayOutBundles(const CpuContext& context, bool gated, FeedForward& ffn) {
   const int64_t d_ff = ffn.gate.rows, d_model = ffn.gate.cols;
   TC_ASSIGN_OR_RETURN(BundleView shape,
-                      BundleLayout(d_ff, d_model, ffn.gate.type, ffn.up.type, ffn.down.type));
-  const int64_t gate_bytes = shape.up_offset_bytes, up_bytes = shape.down_offset_bytes - gate_bytes;
+                      gated ? BundleLayout(d_ff, d_model, ffn.gate.type, ffn.up.type, ffn.down.type)
+                            : UngatedBundleLayout(d_ff, d_model, ffn.gate.type, ffn.down.type));
+  const int64_t gate_bytes = *RowBytes(ffn.gate.type, d_model);
+  const int64_t up_bytes = gated ? *RowBytes(ffn.up.type, d_model) : 0;
   TC_ASSIGN_OR_RETURN(ffn.bundle_storage, AlignedBuffer::Create(d_ff * shape.stride_bytes));
   std::byte* storage = ffn.bundle_storage.data();
   shape.data = storage;
+  if (!ffn.gate_bias.empty()) shape.gate_bias = ffn.gate_bias.data();
 
   constexpr int64_t kColumnsAtOnce = 256;  // a multiple of every block
   absl::Status status;
@@ -58,7 +61,8 @@ absl::Status LayOutBundles(const CpuContext& context, FeedForward& ffn) {
     for (int64_t i = begin; i < end; ++i) {
       std::byte* bundle = storage + i * shape.stride_bytes;
       std::memcpy(bundle, ffn.gate.row_data(i), static_cast<size_t>(gate_bytes));
-      std::memcpy(bundle + shape.up_offset_bytes, ffn.up.row_data(i), static_cast<size_t>(up_bytes));
+      if (gated)
+        std::memcpy(bundle + shape.up_offset_bytes, ffn.up.row_data(i), static_cast<size_t>(up_bytes));
     }
     if (shape.down_type == ffn.down.type && !InfoOf(ffn.down.type).quantized()) {
       CopyColumns(ffn.down, begin, end, shape, storage);
@@ -99,52 +103,191 @@ absl::StatusOr<BundleView> BundleLayout(int64_t n_neurons, int64_t d_model, Elem
   return layout;
 }
 
+absl::StatusOr<BundleView> UngatedBundleLayout(int64_t n_neurons, int64_t d_model, ElementType fc1,
+                                               ElementType fc2) {
+  BundleView layout{.n_neurons = n_neurons,
+                    .d_model = d_model,
+                    .gate_type = fc1,
+                    .down_type = BundledDownType(fc2),
+                    .gated = false};
+  TC_ASSIGN_OR_RETURN(layout.down_offset_bytes, RowBytes(fc1, d_model));
+  TC_ASSIGN_OR_RETURN(const int64_t down_bytes, RowBytes(layout.down_type, d_model));
+  layout.stride_bytes =
+      *CheckedAlignUp(static_cast<uint64_t>(layout.down_offset_bytes + down_bytes), kBundleAlignment);
+  return layout;
+}
+
+namespace {
+
+// Binds a checkpoint's tensors under their names.
+class Binder {
+ public:
+  Binder(const Checkpoint& checkpoint, std::vector<AlignedBuffer>& copies)
+      : config_(checkpoint.config), names_(checkpoint.names), tensors_(checkpoint.tensors), copies_(copies) {}
+
+  absl::Status Bind(int64_t index, LayerWeights& layer) {
+    const int64_t q_width = config_.n_heads * config_.d_head, d_model = config_.d_model;
+    const TensorNames::Layer name = names_.layer(index);
+    TC_RETURN_IF_ERROR(Norm(name.attention_norm, d_model, layer.attention_norm));
+    TC_RETURN_IF_ERROR(QueryKeyValue(name, layer));
+    TC_RETURN_IF_ERROR(Norm(name.query_norm, config_.d_head, layer.query_norm));
+    TC_RETURN_IF_ERROR(Norm(name.key_norm, config_.d_head, layer.key_norm));
+    TC_RETURN_IF_ERROR(Norm(name.attention_sub_norm, q_width, layer.attention_sub_norm));
+    TC_RETURN_IF_ERROR(Matrix(name.attention_output, d_model, q_width, layer.attention_output));
+    if (config_.attention_output_bias)
+      TC_RETURN_IF_ERROR(Bias(name.attention_output, d_model, layer.output_bias));
+    TC_RETURN_IF_ERROR(Norm(name.post_attention_norm, d_model, layer.post_attention_norm));
+    TC_RETURN_IF_ERROR(Norm(name.ffn_norm, d_model, layer.ffn_norm));
+    TC_RETURN_IF_ERROR(Norm(name.post_ffn_norm, d_model, layer.post_ffn_norm));
+    if (config_.ffn_bias) TC_RETURN_IF_ERROR(Bias(name.down, d_model, layer.down_bias));
+    return Neurons(name, layer.ffn);
+  }
+
+  absl::Status Norm(const std::string& name, int64_t width, NormWeights& norm) const {
+    if (name.empty()) return absl::OkStatus();
+    TC_ASSIGN_OR_RETURN(norm.weight, tensors_.Vector(name, width));
+    if (names_.unit_offset_norms)
+      for (float& weight : norm.weight) weight += 1.0f;
+    if (config_.norm == NormKind::kLayer) TC_RETURN_IF_ERROR(Bias(name, width, norm.bias));
+    return absl::OkStatus();
+  }
+
+  absl::Status Matrix(const std::string& name, int64_t rows, int64_t cols, WeightView& matrix) const {
+    TC_ASSIGN_OR_RETURN(matrix, tensors_.Matrix(name, rows, cols));
+    return absl::OkStatus();
+  }
+
+ private:
+  absl::Status Bias(const std::string& weight, int64_t width, std::vector<float>& bias) const {
+    TC_ASSIGN_OR_RETURN(bias, tensors_.Vector(BiasOf(weight), width));
+    return absl::OkStatus();
+  }
+
+  absl::Status QueryKeyValue(const TensorNames::Layer& name, LayerWeights& layer) {
+    const int64_t q_width = config_.n_heads * config_.d_head, kv_width = config_.n_kv_heads * config_.d_head;
+    const bool biased = config_.query_key_value_bias;
+    if (!name.query_key_value.empty()) {
+      WeightView fused;
+      TC_RETURN_IF_ERROR(Matrix(name.query_key_value, q_width + 2 * kv_width, config_.d_model, fused));
+      if (names_.grouped_rows) {
+        TC_ASSIGN_OR_RETURN(fused, Ungroup(fused));
+      }
+      layer.query = fused.Rows(0, q_width);
+      layer.key = fused.Rows(q_width, kv_width);
+      layer.value = fused.Rows(q_width + kv_width, kv_width);
+      if (!biased) return absl::OkStatus();
+      std::vector<float> bias;
+      TC_RETURN_IF_ERROR(Bias(name.query_key_value, q_width + 2 * kv_width, bias));
+      layer.query_bias.assign(bias.begin(), bias.begin() + q_width);
+      layer.key_bias.assign(bias.begin() + q_width, bias.begin() + q_width + kv_width);
+      layer.value_bias.assign(bias.begin() + q_width + kv_width, bias.end());
+      return absl::OkStatus();
+    }
+    TC_RETURN_IF_ERROR(Matrix(name.query, q_width, config_.d_model, layer.query));
+    TC_RETURN_IF_ERROR(Matrix(name.key, kv_width, config_.d_model, layer.key));
+    TC_RETURN_IF_ERROR(Matrix(name.value, kv_width, config_.d_model, layer.value));
+    if (!biased) return absl::OkStatus();
+    TC_RETURN_IF_ERROR(Bias(name.query, q_width, layer.query_bias));
+    TC_RETURN_IF_ERROR(Bias(name.key, kv_width, layer.key_bias));
+    return Bias(name.value, kv_width, layer.value_bias);
+  }
+
+  // Rows that go KV head by KV head, its queries, its key, its value, as all queries, all keys, all values.
+  absl::StatusOr<WeightView> Ungroup(const WeightView& fused) {
+    const int64_t groups = config_.n_kv_heads;
+    if (groups == 1) return fused;
+    const int64_t heads = config_.n_heads / groups, d_head = config_.d_head;
+    const int64_t row_bytes = *RowBytes(fused.type, fused.cols), head_bytes = d_head * row_bytes;
+    TC_ASSIGN_OR_RETURN(AlignedBuffer copy, AlignedBuffer::Create(fused.rows * row_bytes));
+    const auto move = [&](int64_t from, int64_t to, int64_t count) {  // numbers of heads
+      std::memcpy(copy.data() + to * head_bytes, fused.data + from * head_bytes,
+                  static_cast<size_t>(count * head_bytes));
+    };
+    for (int64_t g = 0; g < groups; ++g) {
+      const int64_t from = g * (heads + 2);
+      move(from, g * heads, heads);
+      move(from + heads, config_.n_heads + g, 1);
+      move(from + heads + 1, config_.n_heads + groups + g, 1);
+    }
+    WeightView view = fused;
+    view.data = copy.data();
+    view.row_stride_bytes = row_bytes;
+    copies_.push_back(std::move(copy));
+    return view;
+  }
+
+  absl::Status Neurons(const TensorNames::Layer& name, FeedForward& ffn) const {
+    const int64_t d_ff = config_.d_ff, d_model = config_.d_model;
+    if (!name.gate_up.empty()) {
+      WeightView fused;
+      TC_RETURN_IF_ERROR(Matrix(name.gate_up, 2 * d_ff, d_model, fused));
+      ffn.gate = fused.Rows(0, d_ff);
+      ffn.up = fused.Rows(d_ff, d_ff);
+    } else if (config_.gated) {
+      TC_RETURN_IF_ERROR(Matrix(name.gate, d_ff, d_model, ffn.gate));
+      TC_RETURN_IF_ERROR(Matrix(name.up, d_ff, d_model, ffn.up));
+    } else {
+      TC_RETURN_IF_ERROR(Matrix(name.up, d_ff, d_model, ffn.gate));
+      if (config_.ffn_bias) TC_RETURN_IF_ERROR(Bias(name.up, d_ff, ffn.gate_bias));
+    }
+    TC_RETURN_IF_ERROR(Norm(name.ffn_sub_norm, d_ff, ffn.sub_norm));
+    return Matrix(name.down, d_model, d_ff, ffn.down);
+  }
+
+  const ModelConfig& config_;
+  const TensorNames& names_;
+  const TensorTable& tensors_;
+  std::vector<AlignedBuffer>& copies_;
+};
+
+}  // namespace
+
 absl::StatusOr<ModelWeights> ModelWeights::Load(const Checkpoint& checkpoint, const CpuContext& context,
                                                 const WeightOptions& options) {
   const ModelConfig& config = checkpoint.config;
-  const TensorTable& tensors = checkpoint.tensors;
   const TensorNames& names = checkpoint.names;
-  const int64_t q_width = config.n_heads * config.d_head, kv_width = config.n_kv_heads * config.d_head;
+  if (options.ffn_layout == FfnLayout::kBundles && config.sub_norms) {
+    return InvalidArgument("{}: bundles are not possible: architecture {} norms the whole hidden layer",
+                           checkpoint.path, config.architecture);
+  }
   const bool bundles = options.ffn_layout == FfnLayout::kBundles ||
-                       (options.ffn_layout == FfnLayout::kAuto && HasTrueZeros(config.activation));
+                       (options.ffn_layout == FfnLayout::kAuto && config.has_silent_neurons());
 
   ModelWeights weights;
-  TC_ASSIGN_OR_RETURN(weights.token_embedding,
-                      tensors.Matrix(names.token_embedding, config.n_vocab, config.d_model));
+  Binder binder(checkpoint, weights.copies);
+  TC_RETURN_IF_ERROR(
+      binder.Matrix(names.token_embedding, config.n_vocab, config.d_model, weights.token_embedding));
+  if (!names.positions.empty()) {
+    TC_RETURN_IF_ERROR(binder.Matrix(names.positions, config.context_length + config.position_offset,
+                                     config.d_model, weights.positions));
+  }
   for (int64_t l = 0; l < config.n_layers; ++l) {
-    const TensorNames::Layer name = names.layer(l);
     LayerWeights& layer = weights.layers.emplace_back();
-    TC_ASSIGN_OR_RETURN(layer.attention_norm, tensors.Vector(name.attention_norm, config.d_model));
-    TC_ASSIGN_OR_RETURN(layer.query, tensors.Matrix(name.query, q_width, config.d_model));
-    TC_ASSIGN_OR_RETURN(layer.key, tensors.Matrix(name.key, kv_width, config.d_model));
-    TC_ASSIGN_OR_RETURN(layer.value, tensors.Matrix(name.value, kv_width, config.d_model));
-    TC_ASSIGN_OR_RETURN(layer.attention_output,
-                        tensors.Matrix(name.attention_output, config.d_model, q_width));
-    TC_ASSIGN_OR_RETURN(layer.ffn_norm, tensors.Vector(name.ffn_norm, config.d_model));
-    TC_ASSIGN_OR_RETURN(layer.ffn.gate, tensors.Matrix(name.gate, config.d_ff, config.d_model));
-    TC_ASSIGN_OR_RETURN(layer.ffn.up, tensors.Matrix(name.up, config.d_ff, config.d_model));
-    TC_ASSIGN_OR_RETURN(layer.ffn.down, tensors.Matrix(name.down, config.d_model, config.d_ff));
+    TC_RETURN_IF_ERROR(binder.Bind(l, layer));
     if (bundles) {
       layer.ffn.layout = FfnLayout::kBundles;
-      TC_RETURN_IF_ERROR(LayOutBundles(context, layer.ffn));
+      TC_RETURN_IF_ERROR(LayOutBundles(context, config.gated, layer.ffn));
     }
   }
-  TC_ASSIGN_OR_RETURN(weights.output_norm, tensors.Vector(names.output_norm, config.d_model));
+  TC_RETURN_IF_ERROR(binder.Norm(names.output_norm, config.d_model, weights.output_norm));
   weights.head = weights.token_embedding;
-  if (!config.tied_head) {
-    TC_ASSIGN_OR_RETURN(weights.head, tensors.Matrix(names.head, config.n_vocab, config.d_model));
-  }
+  if (!config.tied_head)
+    TC_RETURN_IF_ERROR(binder.Matrix(names.head, config.n_vocab, config.d_model, weights.head));
   return weights;
 }
 
 int64_t LayerWeights::attention_bytes() const {
-  return query.size_bytes() + key.size_bytes() + value.size_bytes() + attention_output.size_bytes() +
-         static_cast<int64_t>((attention_norm.size() + ffn_norm.size()) * sizeof(float));
+  int64_t bytes = query.size_bytes() + key.size_bytes() + value.size_bytes() + attention_output.size_bytes();
+  for (const NormWeights* norm : {&attention_norm, &query_norm, &key_norm, &attention_sub_norm,
+                                  &post_attention_norm, &ffn_norm, &post_ffn_norm}) {
+    bytes += norm->size_bytes();
+  }
+  for (const auto* bias : {&query_bias, &key_bias, &value_bias, &output_bias, &down_bias})
+    bytes += static_cast<int64_t>(bias->size() * sizeof(float));
+  return bytes;
 }
 
-int64_t ModelWeights::head_bytes() const {
-  return head.size_bytes() + static_cast<int64_t>(output_norm.size() * sizeof(float));
-}
+int64_t ModelWeights::head_bytes() const { return head.size_bytes() + output_norm.size_bytes(); }
 
 int64_t ModelWeights::bytes_per_token() const {
   int64_t bytes = head_bytes() + token_embedding.Rows(0, 1).size_bytes() + ffn_bytes();
@@ -158,8 +301,13 @@ int64_t ModelWeights::ffn_bytes() const {
     const FeedForward& ffn = layer.ffn;
     const bool bundled = ffn.layout == FfnLayout::kBundles;
     bytes += (bundled ? ffn.bundles.gate() : ffn.gate).size_bytes() +
-             (bundled ? ffn.bundles.up() : ffn.up).size_bytes() +
-             (bundled ? ffn.bundles.down() : ffn.down).size_bytes();
+             (bundled ? ffn.bundles.down() : ffn.down).size_bytes() + ffn.sub_norm.size_bytes() +
+             static_cast<int64_t>(ffn.gate_bias.size() * sizeof(float));
+    if (!bundled) {
+      bytes += ffn.up.size_bytes();
+    } else if (ffn.bundles.gated) {
+      bytes += ffn.bundles.up().size_bytes();
+    }
   }
   return bytes;
 }

@@ -32,25 +32,50 @@ ElementType BundledDownType(ElementType file_type);
 // d_model is no multiple of a type's block.
 absl::StatusOr<BundleView> BundleLayout(int64_t n_neurons, int64_t d_model, ElementType gate, ElementType up,
                                         ElementType down);
+// The same of ungated ones.
+absl::StatusOr<BundleView> UngatedBundleLayout(int64_t n_neurons, int64_t d_model, ElementType fc1,
+                                               ElementType fc2);
+
+// Weights of a norm; (0): there is no norm, or no bias.
+struct NormWeights {
+  std::vector<float> weight;  // (width)
+  std::vector<float> bias;    // (width)
+
+  bool empty() const { return weight.empty(); }
+  int64_t size_bytes() const { return static_cast<int64_t>((weight.size() + bias.size()) * sizeof(float)); }
+};
 
 struct FeedForward {
   FfnLayout layout = FfnLayout::kMatrices;
   // kMatrices: borrowed from the checkpoint.
-  WeightView gate;  // (d_ff, d_model)
-  WeightView up;    // (d_ff, d_model)
+  WeightView gate;  // (d_ff, d_model); of an ungated block FC1
+  WeightView up;    // (d_ff, d_model), gated only
   WeightView down;  // (d_model, d_ff)
   // kBundles: owned.
   AlignedBuffer bundle_storage;
   BundleView bundles;  // d_ff neurons
+  // Both, where the model has them.
+  std::vector<float> gate_bias;  // (d_ff)
+  NormWeights sub_norm;          // (d_ff), of the hidden layer; kMatrices only
 };
 
+// What a layer holds besides its neurons. Parts that an architecture does not have are empty.
 struct LayerWeights {
-  std::vector<float> attention_norm;  // (d_model)
-  WeightView query;                   // (n_heads * d_head, d_model)
-  WeightView key;                     // (n_kv_heads * d_head, d_model)
-  WeightView value;                   // (n_kv_heads * d_head, d_model)
-  WeightView attention_output;        // (d_model, n_heads * d_head)
-  std::vector<float> ffn_norm;        // (d_model)
+  NormWeights attention_norm;        // (d_model)
+  WeightView query;                  // (n_heads * d_head, d_model)
+  WeightView key;                    // (n_kv_heads * d_head, d_model)
+  WeightView value;                  // (n_kv_heads * d_head, d_model)
+  std::vector<float> query_bias;     // (n_heads * d_head)
+  std::vector<float> key_bias;       // (n_kv_heads * d_head)
+  std::vector<float> value_bias;     // (n_kv_heads * d_head)
+  NormWeights query_norm, key_norm;  // (d_head)
+  NormWeights attention_sub_norm;    // (n_heads * d_head)
+  WeightView attention_output;       // (d_model, n_heads * d_head)
+  std::vector<float> output_bias;    // (d_model)
+  NormWeights post_attention_norm;   // (d_model)
+  NormWeights ffn_norm;              // (d_model)
+  std::vector<float> down_bias;      // (d_model), of the feed-forward block
+  NormWeights post_ffn_norm;         // (d_model)
   FeedForward ffn;
 
   int64_t attention_bytes() const;  // of everything but ffn
@@ -62,9 +87,11 @@ struct WeightOptions {
 
 struct ModelWeights {
   WeightView token_embedding;  // (n_vocab, d_model)
+  WeightView positions;        // (context_length + position_offset, d_model); learned positions only
   std::vector<LayerWeights> layers;
-  std::vector<float> output_norm;  // (d_model)
-  WeightView head;                 // (n_vocab, d_model)
+  NormWeights output_norm;            // (d_model)
+  WeightView head;                    // (n_vocab, d_model)
+  std::vector<AlignedBuffer> copies;  // of tensors whose rows stood in another order in the file
 
   // Borrows from the checkpoint, which must outlive the result. Bundles are laid out with the context's
   // threads.

@@ -169,6 +169,7 @@ void MarkActive(std::span<const float> gate, const ActivationFunction& activatio
                 std::span<uint64_t> bits) {
   switch (activation.kind) {
     case Activation::kRelu:
+    case Activation::kDRelu:  // the gate decides
       return MarkAbove(
           gate, threshold, [](float x) { return x > 0.0f ? x : 0.0f; }, bits);
     case Activation::kSilu:
@@ -177,6 +178,17 @@ void MarkActive(std::span<const float> gate, const ActivationFunction& activatio
     case Activation::kFatRelu:
       return MarkAbove(
           gate, threshold, [least = activation.threshold](float x) { return x >= least ? x : 0.0f; }, bits);
+    case Activation::kRelu2:
+      return MarkAbove(
+          gate, threshold, [](float x) { return x > 0.0f ? x * x : 0.0f; }, bits);
+    case Activation::kGelu:
+      return MarkAbove(
+          gate, threshold, [](float x) { return 0.5f * x * std::erfc(x * -0.70710678f); }, bits);
+    case Activation::kGeluTanh:
+      return MarkAbove(
+          gate, threshold,
+          [](float x) { return 0.5f * x * (1.0f + std::tanh(0.79788456f * (x + 0.044715f * x * x * x))); },
+          bits);
   }
   TC_CHECK(false);
 }

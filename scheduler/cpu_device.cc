@@ -7,6 +7,8 @@
 #include <cstring>
 #include <utility>
 
+#include "kernels_cpu/parallel_rows.h"
+
 namespace thermocline {
 namespace {
 
@@ -16,6 +18,15 @@ MatrixView<float> Rows(Matrix<float>& matrix, int64_t n_tokens) { return matrix.
 
 void Copy(MatrixView<const float> from, MatrixView<float> to) {
   for (int64_t t = 0; t < from.rows; ++t) std::ranges::copy(from.row(t), to.row_data(t));
+}
+
+void Clear(MatrixView<float> matrix) {
+  for (int64_t t = 0; t < matrix.rows; ++t) std::ranges::fill(matrix.row(t), 0.0f);
+}
+
+double AttentionScale(const ModelConfig& config) {
+  if (config.attention_scale > 0) return config.attention_scale;
+  return 1.0 / std::sqrt(static_cast<double>(config.d_head));
 }
 
 // Tells which candidates of a call fired; number_of: the layer's number of candidate i.
@@ -29,7 +40,11 @@ void TellFired(int64_t layer, std::span<const TokenMask> fired, const NumberOf& 
 }  // namespace
 
 CpuDevice::CpuDevice(const ModelConfig& config, const CpuContext& context, const CpuDeviceOptions& options)
-    : config_(config), context_(context), options_(options), rope_(config) {
+    : config_(config),
+      context_(context),
+      options_(options),
+      rope_(config),
+      window_rope_(RopeTable::OfWindow(config)) {
   layers_.resize(static_cast<size_t>(config.n_layers));
 }
 
@@ -62,7 +77,7 @@ absl::StatusOr<std::unique_ptr<CpuDevice>> CpuDevice::CreateEmulated(const Model
 int64_t CpuDevice::ScratchBytes(const ModelConfig& config, int64_t context_tokens, int64_t block_tokens) {
   const int64_t q_width = config.n_heads * config.d_head, kv_width = config.n_kv_heads * config.d_head;
   const int64_t per_token =
-      4 * config.d_model + 2 * q_width + 2 * kv_width + 2 * config.d_ff + config.rope_dimensions;
+      5 * config.d_model + 2 * q_width + 2 * kv_width + 2 * config.d_ff + 2 * config.rope_dimensions;
   const int64_t sparse = SparseFfnScratchSize(config.d_ff, config.d_model, kMostSparseTokens);
   // A predictor's: hidden layer (at most d_ff) and scores in floats, sign and mark bits.
   const int64_t predictor = kMostSparseTokens * (2 * config.d_ff * kFloatBytes +
@@ -88,6 +103,7 @@ absl::Status CpuDevice::Allocate() {
   TC_RETURN_IF_ERROR(allocate(scratch_.normed, tokens, config_.d_model));
   TC_RETURN_IF_ERROR(allocate(scratch_.input, tokens, config_.d_model));
   TC_RETURN_IF_ERROR(allocate(scratch_.update, tokens, config_.d_model));
+  TC_RETURN_IF_ERROR(allocate(scratch_.block, tokens, config_.d_model));
   TC_RETURN_IF_ERROR(allocate(scratch_.queries, tokens, q_width));
   TC_RETURN_IF_ERROR(allocate(scratch_.keys, tokens, kv_width));
   TC_RETURN_IF_ERROR(allocate(scratch_.values, tokens, kv_width));
@@ -98,9 +114,12 @@ absl::Status CpuDevice::Allocate() {
   TC_RETURN_IF_ERROR(allocate(scratch_.partials, 1, FfnPartialsSize(config_.d_model)));
   TC_RETURN_IF_ERROR(allocate(scratch_.cos, tokens, rope_.pairs()));
   TC_RETURN_IF_ERROR(allocate(scratch_.sin, tokens, rope_.pairs()));
+  TC_RETURN_IF_ERROR(allocate(scratch_.window_cos, tokens, rope_.pairs()));
+  TC_RETURN_IF_ERROR(allocate(scratch_.window_sin, tokens, rope_.pairs()));
   TC_RETURN_IF_ERROR(
       allocate(scratch_.sparse, 1, SparseFfnScratchSize(config_.d_ff, config_.d_model, kMostSparseTokens)));
   scratch_.tokens.resize(static_cast<size_t>(tokens));
+  scratch_.window_tokens.resize(static_cast<size_t>(tokens));
   scratch_.fired.resize(static_cast<size_t>(config_.d_ff));
   scratch_.rows.resize(static_cast<size_t>(config_.d_ff));
   return absl::OkStatus();
@@ -115,13 +134,18 @@ absl::Status CpuDevice::Account(std::string_view what, int64_t bytes) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<WeightView> CpuDevice::Hold(const WeightView& weights) {
-  if (options_.borrow_weights) return weights;
-  TC_ASSIGN_OR_RETURN(const int64_t row_bytes, RowBytes(weights.type, weights.cols));
+absl::StatusOr<HeldMatrix> CpuDevice::Hold(const WeightView& weights) {
+  HeldMatrix held{.rows = weights};
+  if (options_.pack_weights && HasPanels(weights.type)) {
+    TC_ASSIGN_OR_RETURN(held.packed, PackedMatrix::Create(*context_.team, weights));
+    held.rows.data = nullptr;
+    return held;
+  }
+  if (options_.borrow_weights) return held;
+  TC_ASSIGN_OR_RETURN(held.rows.row_stride_bytes, RowBytes(weights.type, weights.cols));
+  const int64_t row_bytes = held.rows.row_stride_bytes;
   TC_ASSIGN_OR_RETURN(AlignedBuffer copy, AlignedBuffer::Create(weights.rows * row_bytes));
-  WeightView held = weights;
-  held.data = copy.data();
-  held.row_stride_bytes = row_bytes;
+  held.rows.data = copy.data();
   for (int64_t r = 0; r < weights.rows; ++r)
     std::memcpy(copy.data() + r * row_bytes, weights.row_data(r), static_cast<size_t>(row_bytes));
   copies_.push_back(std::move(copy));
@@ -134,13 +158,25 @@ absl::Status CpuDevice::LoadAttention(int64_t layer, const LayerWeights& weights
   const int64_t cache_bytes = KvPages::SizeBytes(config_, options_.kv_pages);
   TC_RETURN_IF_ERROR(Account(fmt::format("layer {}'s attention and KV cache", layer),
                              weights.attention_bytes() + cache_bytes));
-  AttentionWeights attention{.attention_norm = weights.attention_norm, .ffn_norm = weights.ffn_norm};
+  AttentionWeights& attention = layers_[static_cast<size_t>(layer)].attention.emplace();
+  LayerWeights& held = attention.weights;
+  held.attention_norm = weights.attention_norm;
+  held.query_bias = weights.query_bias;
+  held.key_bias = weights.key_bias;
+  held.value_bias = weights.value_bias;
+  held.query_norm = weights.query_norm;
+  held.key_norm = weights.key_norm;
+  held.attention_sub_norm = weights.attention_sub_norm;
+  held.output_bias = weights.output_bias;
+  held.post_attention_norm = weights.post_attention_norm;
+  held.ffn_norm = weights.ffn_norm;
+  held.down_bias = weights.down_bias;
+  held.post_ffn_norm = weights.post_ffn_norm;
   TC_ASSIGN_OR_RETURN(attention.query, Hold(weights.query));
   TC_ASSIGN_OR_RETURN(attention.key, Hold(weights.key));
   TC_ASSIGN_OR_RETURN(attention.value, Hold(weights.value));
   TC_ASSIGN_OR_RETURN(attention.output, Hold(weights.attention_output));
   TC_ASSIGN_OR_RETURN(attention.cache, KvPages::Create(config_, options_.kv_pages));
-  layers_[static_cast<size_t>(layer)].attention = std::move(attention);
   return absl::OkStatus();
 }
 
@@ -157,12 +193,17 @@ absl::Status CpuDevice::LoadNeurons(int64_t layer, const BundleView& bundles, st
   return absl::OkStatus();
 }
 
-void CpuDevice::LoadMatrices(int64_t layer, const FeedForward& ffn) {
+absl::Status CpuDevice::LoadMatrices(int64_t layer, const FeedForward& ffn) {
   used_bytes_ += ffn.gate.size_bytes() + ffn.up.size_bytes() + ffn.down.size_bytes();
-  FeedForward& matrices = layers_[static_cast<size_t>(layer)].matrices;
-  matrices.gate = ffn.gate;
-  matrices.up = ffn.up;
-  matrices.down = ffn.down;
+  Matrices& matrices = layers_[static_cast<size_t>(layer)].matrices;
+  TC_ASSIGN_OR_RETURN(matrices.gate, Hold(ffn.gate));
+  if (config_.gated) {
+    TC_ASSIGN_OR_RETURN(matrices.up, Hold(ffn.up));
+  }
+  TC_ASSIGN_OR_RETURN(matrices.down, Hold(ffn.down));
+  matrices.gate_bias = ffn.gate_bias;
+  matrices.sub_norm = ffn.sub_norm;
+  return absl::OkStatus();
 }
 
 absl::Status CpuDevice::LoadPredictor(int64_t layer, const LayerPredictor& predictor,
@@ -179,9 +220,9 @@ absl::Status CpuDevice::LoadPredictor(int64_t layer, const LayerPredictor& predi
   return absl::OkStatus();
 }
 
-absl::Status CpuDevice::LoadHead(std::span<const float> norm, const WeightView& head) {
-  TC_RETURN_IF_ERROR(Account("the head", static_cast<int64_t>(norm.size_bytes()) + head.size_bytes()));
-  head_norm_.assign(norm.begin(), norm.end());
+absl::Status CpuDevice::LoadHead(const NormWeights& norm, const WeightView& head) {
+  TC_RETURN_IF_ERROR(Account("the head", norm.size_bytes() + head.size_bytes()));
+  head_norm_ = norm;
   TC_ASSIGN_OR_RETURN(head_, Hold(head));
   return absl::OkStatus();
 }
@@ -190,12 +231,20 @@ absl::Status CpuDevice::LoadHead(std::span<const float> norm, const WeightView& 
 
 void CpuDevice::Begin(const DeviceStep& step) {
   work_ = {};
+  const bool rotates = config_.positions == PositionKind::kRotary;
+  const int64_t window = config_.window.tokens;
   int64_t t = 0;
   for (const SequenceSlice& slice : step.slices) {
-    rope_.Angles(slice.first_position, scratch_.cos.view().Rows(t, slice.n_tokens),
-                 scratch_.sin.view().Rows(t, slice.n_tokens));
-    for (int64_t i = 0; i < slice.n_tokens; ++i, ++t)
-      scratch_.tokens[static_cast<size_t>(t)] = {slice.pages.data(), slice.first_position + i + 1};
+    const auto rows = [&](Matrix<float>& matrix) { return matrix.view().Rows(t, slice.n_tokens); };
+    if (rotates) rope_.Angles(slice.first_position, rows(scratch_.cos), rows(scratch_.sin));
+    if (rotates && window > 0)
+      window_rope_.Angles(slice.first_position, rows(scratch_.window_cos), rows(scratch_.window_sin));
+    for (int64_t i = 0; i < slice.n_tokens; ++i, ++t) {
+      const int64_t n_positions = slice.first_position + i + 1;
+      scratch_.tokens[static_cast<size_t>(t)] = {slice.pages.data(), n_positions};
+      scratch_.window_tokens[static_cast<size_t>(t)] = {slice.pages.data(), n_positions,
+                                                        std::max<int64_t>(0, n_positions - window)};
+    }
   }
 }
 
@@ -207,46 +256,102 @@ void CpuDevice::GetResidual(MatrixView<float> residual) {
   Copy(Rows(scratch_.residual, residual.rows), residual);
 }
 
-void CpuDevice::Attention(int64_t layer, const DeviceStep& step) {
-  const int64_t n_tokens = step.n_tokens;
-  AttentionWeights& weights = *layers_[static_cast<size_t>(layer)].attention;
-  const auto x = Rows(scratch_.residual, n_tokens), normed = Rows(scratch_.normed, n_tokens);
-  const auto update = Rows(scratch_.update, n_tokens), attended = Rows(scratch_.attended, n_tokens);
-  const auto q = Rows(scratch_.queries, n_tokens), k = Rows(scratch_.keys, n_tokens),
-             v = Rows(scratch_.values, n_tokens);
-  const auto cos = Rows(scratch_.cos, n_tokens), sin = Rows(scratch_.sin, n_tokens);
+void CpuDevice::Norm(const NormWeights& norm, MatrixView<const float> x, MatrixView<float> out) const {
   const auto epsilon = static_cast<float>(config_.norm_epsilon);
-  const bool half = config_.rope_pairing == RopePairing::kHalf;
+  if (config_.norm == NormKind::kRms) {
+    RmsNorm(context_, x, norm.weight, epsilon, out);
+  } else {
+    LayerNorm(context_, x, norm.weight, norm.bias, epsilon, out);
+  }
+}
 
-  RmsNorm(context_, x, weights.attention_norm, epsilon, normed);
-  MatMul(context_, weights.query, normed, q);
-  MatMul(context_, weights.key, normed, k);
-  MatMul(context_, weights.value, normed, v);
+void CpuDevice::NormHeads(const NormWeights& norm, MatrixView<float> x) const {
+  if (norm.empty()) return;
+  const int64_t d_head = config_.d_head;
+  const MatrixView<float> heads{x.data, x.rows * (x.cols / d_head), d_head, d_head};
+  RmsNorm(context_, heads, norm.weight, static_cast<float>(config_.norm_epsilon), heads);
+}
+
+void CpuDevice::QueriesKeysValues(int64_t layer, const AttentionWeights& attention,
+                                  MatrixView<const float> normed) {
+  const LayerWeights& weights = attention.weights;
+  const auto q = Rows(scratch_.queries, normed.rows), k = Rows(scratch_.keys, normed.rows);
+  const auto v = Rows(scratch_.values, normed.rows);
+  MatMul(context_, attention.query, normed, q);
+  MatMul(context_, attention.key, normed, k);
+  MatMul(context_, attention.value, normed, v);
+  AddBias(context_, weights.query_bias, q);
+  AddBias(context_, weights.key_bias, k);
+  AddBias(context_, weights.value_bias, v);
+  NormHeads(weights.query_norm, q);
+  NormHeads(weights.key_norm, k);
+  if (config_.positions != PositionKind::kRotary) return;
+  const bool windowed = config_.window.On(layer), half = config_.rope_pairing == RopePairing::kHalf;
+  const auto cos = Rows(windowed ? scratch_.window_cos : scratch_.cos, normed.rows);
+  const auto sin = Rows(windowed ? scratch_.window_sin : scratch_.sin, normed.rows);
   Rope(context_, cos, sin, config_.d_head, half, q);
   Rope(context_, cos, sin, config_.d_head, half, k);
-  int64_t first = 0;
-  for (const SequenceSlice& slice : step.slices) {
-    weights.cache.Store(slice.pages, slice.first_position, k.Rows(first, slice.n_tokens),
-                        v.Rows(first, slice.n_tokens));
-    first += slice.n_tokens;
-  }
+}
+
+void CpuDevice::Attend(int64_t layer, const KvPages& cache, int64_t n_tokens) {
+  const std::span<const AttentionToken> tokens =
+      config_.window.On(layer) ? scratch_.window_tokens : scratch_.tokens;
   thermocline::Attention(context_,
-                         {.queries = q,
-                          .output = attended,
-                          .tokens = std::span(scratch_.tokens).first(static_cast<size_t>(n_tokens)),
-                          .cache = weights.cache.data(),
+                         {.queries = Rows(scratch_.queries, n_tokens),
+                          .output = Rows(scratch_.attended, n_tokens),
+                          .tokens = tokens.first(static_cast<size_t>(n_tokens)),
+                          .cache = cache.data(),
                           .page_tokens = kKvPageTokens,
-                          .page_stride = weights.cache.page_stride(),
-                          .head_stride = weights.cache.head_stride(),
-                          .value_offset = weights.cache.value_offset(),
+                          .page_stride = cache.page_stride(),
+                          .head_stride = cache.head_stride(),
+                          .value_offset = cache.value_offset(),
                           .n_heads = config_.n_heads,
                           .n_kv_heads = config_.n_kv_heads,
                           .d_head = config_.d_head,
-                          .scale = 1.0f / std::sqrt(static_cast<float>(config_.d_head))},
+                          .scale = static_cast<float>(AttentionScale(config_)),
+                          .soft_cap = static_cast<float>(config_.attention_soft_cap)},
                          scratch_.scores.view());
-  MatMul(context_, weights.output, attended, update);
-  AddRows(context_, update, x);
-  RmsNorm(context_, x, weights.ffn_norm, epsilon, Rows(scratch_.input, n_tokens));
+}
+
+void CpuDevice::AddToResidual(const NormWeights& norm, MatrixView<float> update) {
+  if (!norm.empty()) Norm(norm, update, update);
+  Scale(context_, static_cast<float>(config_.residual_scale), update);
+  AddRows(context_, update, Rows(scratch_.residual, update.rows));
+}
+
+void CpuDevice::Attention(int64_t layer, const DeviceStep& step) {
+  const int64_t n_tokens = step.n_tokens;
+  AttentionWeights& attention = *layers_[static_cast<size_t>(layer)].attention;
+  const LayerWeights& weights = attention.weights;
+  const auto x = Rows(scratch_.residual, n_tokens), normed = Rows(scratch_.normed, n_tokens);
+  const auto input = Rows(scratch_.input, n_tokens), update = Rows(scratch_.update, n_tokens);
+  const auto attended = Rows(scratch_.attended, n_tokens);
+
+  Norm(weights.attention_norm, x, normed);
+  QueriesKeysValues(layer, attention, normed);
+  int64_t first = 0;
+  for (const SequenceSlice& slice : step.slices) {
+    attention.cache.Store(slice.pages, slice.first_position,
+                          Rows(scratch_.keys, n_tokens).Rows(first, slice.n_tokens),
+                          Rows(scratch_.values, n_tokens).Rows(first, slice.n_tokens));
+    first += slice.n_tokens;
+  }
+  Attend(layer, attention.cache, n_tokens);
+  if (!weights.attention_sub_norm.empty()) Norm(weights.attention_sub_norm, attended, attended);
+  MatMul(context_, attention.output, attended, update);
+  AddBias(context_, weights.output_bias, update);
+
+  if (config_.shared_norm) {
+    Copy(normed, input);
+  } else if (config_.parallel_blocks) {
+    Norm(weights.ffn_norm, x, input);
+  }
+  AddToResidual(weights.post_attention_norm, update);
+  if (!config_.parallel_blocks) Norm(weights.ffn_norm, x, input);
+  // The block's sum starts with its bias.
+  const auto block = finishes_blocks() ? Rows(scratch_.block, n_tokens) : x;
+  if (finishes_blocks()) Clear(block);
+  AddBias(context_, weights.down_bias, block);
 }
 
 void CpuDevice::SetInput(MatrixView<const float> input) { Copy(input, Rows(scratch_.input, input.rows)); }
@@ -296,27 +401,37 @@ void CpuDevice::Neurons(int64_t layer, const DeviceStep& step, const MarkedNeuro
 NeuronWork CpuDevice::DenseNeurons(const Layer& layer, int64_t index, int64_t n_tokens) {
   const bool bundled = !layer.neurons.empty();
   const BundleView& bundles = layer.neurons.bundles;
-  const WeightView gate_weights = bundled ? bundles.gate() : layer.matrices.gate;
-  const WeightView up_weights = bundled ? bundles.up() : layer.matrices.up;
-  const WeightView down_weights = bundled ? bundles.down() : layer.matrices.down;
-  const int64_t n_neurons = gate_weights.rows;
+  const HeldMatrix bundled_gate{.rows = bundles.gate()}, bundled_up{.rows = bundles.up()};
+  const HeldMatrix& gate_weights = bundled ? bundled_gate : layer.matrices.gate;
+  const HeldMatrix& up_weights = bundled ? bundled_up : layer.matrices.up;
+  const WeightView down_rows = bundled ? bundles.down() : layer.matrices.down.rows;
+  const int64_t n_neurons = gate_weights.rows.rows;
   const auto input = Rows(scratch_.input, n_tokens), update = Rows(scratch_.update, n_tokens);
   const auto gate = Rows(scratch_.gate, n_tokens).Columns(0, n_neurons);
   const auto up = Rows(scratch_.up, n_tokens).Columns(0, n_neurons);
+  const std::span<const float> bias = bundled && bundles.gate_bias != nullptr
+                                          ? std::span(bundles.gate_bias, static_cast<size_t>(n_neurons))
+                                          : std::span<const float>(layer.matrices.gate_bias);
 
   // One token reads every row: dense means that every neuron is computed. Prompts skip what no token needs.
   const ZeroRows zero_rows = n_tokens == 1 ? ZeroRows::kRead : ZeroRows::kSkip;
   MatMul(context_, gate_weights, input, gate);
+  AddBias(context_, bias, gate);
   if (observer_ != nullptr) observer_->OnGate(index, input, gate);
-  MatMul(context_, up_weights, input, up);
-  GatedActivation(context_, config_.activation_function(), gate, up, gate);
-  if (bundled) {
-    NeuronMajorDown(context_, down_weights, gate, scratch_.partials.row(0), update, zero_rows);
+  if (config_.gated) {
+    MatMul(context_, up_weights, input, up);
+    GatedActivation(context_, config_.activation_function(), gate, up, gate);
   } else {
-    MatMul(context_, down_weights, gate, update);
+    Activate(context_, config_.activation_function(), gate, gate);
   }
-  return {.marked = n_neurons,
-          .bytes = gate_weights.size_bytes() + up_weights.size_bytes() + down_weights.size_bytes()};
+  if (!layer.matrices.sub_norm.empty()) Norm(layer.matrices.sub_norm, gate, gate);
+  if (bundled) {
+    NeuronMajorDown(context_, down_rows, gate, scratch_.partials.row(0), update, zero_rows);
+  } else {
+    MatMul(context_, layer.matrices.down, gate, update);
+  }
+  const int64_t up_bytes = config_.gated ? up_weights.rows.size_bytes() : 0;
+  return {.marked = n_neurons, .bytes = gate_weights.rows.size_bytes() + up_bytes + down_rows.size_bytes()};
 }
 
 NeuronWork CpuDevice::SparseNeurons(const NeuronTable& table, NeuronSelection candidates, int64_t first_token,
@@ -335,21 +450,27 @@ NeuronWork CpuDevice::SparseNeurons(const NeuronTable& table, NeuronSelection ca
 
 void CpuDevice::GetPartial(MatrixView<float> partial) { Copy(Rows(scratch_.update, partial.rows), partial); }
 
-void CpuDevice::AddOwnPartial(const DeviceStep& step) {
-  AddRows(context_, Rows(scratch_.update, step.n_tokens), Rows(scratch_.residual, step.n_tokens));
-}
+void CpuDevice::AddOwnPartial(const DeviceStep& step) { AddPartial(Rows(scratch_.update, step.n_tokens)); }
 
 void CpuDevice::AddPartial(MatrixView<const float> partial) {
-  AddRows(context_, partial, Rows(scratch_.residual, partial.rows));
+  AddRows(context_, partial, Rows(finishes_blocks() ? scratch_.block : scratch_.residual, partial.rows));
+}
+
+void CpuDevice::EndBlock(int64_t layer, const DeviceStep& step) {
+  if (!finishes_blocks()) return;
+  AddToResidual(layers_[static_cast<size_t>(layer)].attention->weights.post_ffn_norm,
+                Rows(scratch_.block, step.n_tokens));
 }
 
 void CpuDevice::Head(std::span<const int64_t> rows, MatrixView<float> logits) {
   const auto normed = Rows(scratch_.normed, logits.rows);
   for (size_t i = 0; i < rows.size(); ++i) {
-    context_.kernels->rms_norm(scratch_.residual.row(rows[i]), head_norm_,
-                               static_cast<float>(config_.norm_epsilon), normed.row(static_cast<int64_t>(i)));
+    const auto to = static_cast<int64_t>(i);
+    Norm(head_norm_, scratch_.residual.view().Rows(rows[i], 1), normed.Rows(to, 1));
   }
   MatMul(context_, head_, normed, logits);
+  Scale(context_, static_cast<float>(config_.logit_scale), logits);
+  SoftCap(context_, static_cast<float>(config_.logit_soft_cap), logits);
 }
 
 }  // namespace thermocline

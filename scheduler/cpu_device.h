@@ -27,7 +27,10 @@ struct CpuDeviceOptions {
   int64_t context_tokens = 0;  // most positions of a sequence
   int64_t kv_pages = 0;        // of the KV cache
   int64_t block_tokens = 0;    // most tokens of a step
-  // Whether weights are borrowed from who loads them, or copied.
+  // Whether matrices of types that have panels are packed: faster products with activations of 8 bits, for a
+  // copy in memory.
+  bool pack_weights = true;
+  // Whether other weights are borrowed from who loads them, or copied.
   bool borrow_weights = true;
   // The same for a part of a layer's neurons; a copy is packed. A whole layer's are treated as weights.
   bool borrow_neurons = true;
@@ -47,8 +50,8 @@ class CpuDevice final : public Device {
   // Of activations and partial sums, without caches.
   static int64_t ScratchBytes(const ModelConfig& config, int64_t context_tokens, int64_t block_tokens);
 
-  // The block of a layer whose weights lie as in the file, for models without silent neurons. Borrowed.
-  void LoadMatrices(int64_t layer, const FeedForward& ffn);
+  // The block of a layer whose weights lie as in the file, for models without silent neurons.
+  absl::Status LoadMatrices(int64_t layer, const FeedForward& ffn);
   // Not owned; nullptr, as at first: nobody looks. The device must hold every neuron.
   void SetFeedForwardObserver(FeedForwardObserver* observer) { observer_ = observer; }
 
@@ -60,7 +63,7 @@ class CpuDevice final : public Device {
   absl::Status LoadNeurons(int64_t layer, const BundleView& bundles, std::vector<uint32_t> neurons) override;
   absl::Status LoadPredictor(int64_t layer, const LayerPredictor& predictor,
                              std::span<const std::vector<uint32_t>> tables, const WeightView& gate) override;
-  absl::Status LoadHead(std::span<const float> norm, const WeightView& head) override;
+  absl::Status LoadHead(const NormWeights& norm, const WeightView& head) override;
 
   bool asynchronous() const override { return false; }
   void Await() override {}
@@ -77,52 +80,70 @@ class CpuDevice final : public Device {
   void GetPartial(MatrixView<float> partial) override;
   void AddOwnPartial(const DeviceStep& step) override;
   void AddPartial(MatrixView<const float> partial) override;
+  void EndBlock(int64_t layer, const DeviceStep& step) override;
   void Head(std::span<const int64_t> rows, MatrixView<float> logits) override;
 
  private:
   struct AttentionWeights {
-    std::vector<float> attention_norm;  // (d_model)
-    WeightView query;                   // (n_heads * d_head, d_model)
-    WeightView key;                     // (n_kv_heads * d_head, d_model)
-    WeightView value;                   // (n_kv_heads * d_head, d_model)
-    WeightView output;                  // (d_model, n_heads * d_head)
-    std::vector<float> ffn_norm;        // (d_model)
+    LayerWeights weights;          // norms and biases
+    HeldMatrix query, key, value;  // (heads * d_head, d_model)
+    HeldMatrix output;             // (d_model, n_heads * d_head)
     KvPages cache;
+  };
+  struct Matrices {
+    HeldMatrix gate, up;           // (d_ff, d_model)
+    HeldMatrix down;               // (d_model, d_ff)
+    std::vector<float> gate_bias;  // (d_ff)
+    NormWeights sub_norm;          // (d_ff)
   };
   struct Layer {
     std::optional<AttentionWeights> attention;
     NeuronTable neurons;
-    FeedForward matrices;  // in place of neurons; its views only
+    Matrices matrices;  // in place of neurons
     std::optional<NeuronPredictor> predictor;
   };
   // Activations of one block of tokens.
   struct Scratch {
-    Matrix<float> residual;              // (n_tokens, d_model)
-    Matrix<float> normed;                // (n_tokens, d_model)
-    Matrix<float> input;                 // (n_tokens, d_model), of the feed-forward block
-    Matrix<float> update;                // (n_tokens, d_model), what a block adds to the residual
-    Matrix<float> queries;               // (n_tokens, n_heads * d_head)
-    Matrix<float> keys;                  // (n_tokens, n_kv_heads * d_head)
-    Matrix<float> values;                // (n_tokens, n_kv_heads * d_head)
-    Matrix<float> attended;              // (n_tokens, n_heads * d_head)
-    Matrix<float> scores;                // (n_heads, context)
-    Matrix<float> gate;                  // (n_tokens, d_ff)
-    Matrix<float> up;                    // (n_tokens, d_ff)
-    Matrix<float> partials;              // (1, FfnPartialsSize)
-    Matrix<float> cos, sin;              // (n_tokens, rotated pairs)
-    Matrix<float> sparse;                // (1, SparseFfnScratchSize)
-    std::vector<AttentionToken> tokens;  // (n_tokens), of the step
-    std::vector<TokenMask> fired;        // (d_ff)
-    std::vector<uint32_t> rows;          // (d_ff), marked rows of a borrowed table
-    NeuronPredictor::Scratch predictor;  // taken with the first predictor
-    int64_t predictor_hidden = -1;       // that it has room for
+    Matrix<float> residual;                     // (n_tokens, d_model)
+    Matrix<float> normed;                       // (n_tokens, d_model)
+    Matrix<float> input;                        // (n_tokens, d_model), of the feed-forward block
+    Matrix<float> update;                       // (n_tokens, d_model), what a block adds to the residual
+    Matrix<float> block;                        // (n_tokens, d_model), its sum, where EndBlock adds it
+    Matrix<float> queries;                      // (n_tokens, n_heads * d_head)
+    Matrix<float> keys;                         // (n_tokens, n_kv_heads * d_head)
+    Matrix<float> values;                       // (n_tokens, n_kv_heads * d_head)
+    Matrix<float> attended;                     // (n_tokens, n_heads * d_head)
+    Matrix<float> scores;                       // (n_heads, context)
+    Matrix<float> gate;                         // (n_tokens, d_ff)
+    Matrix<float> up;                           // (n_tokens, d_ff)
+    Matrix<float> partials;                     // (1, FfnPartialsSize)
+    Matrix<float> cos, sin;                     // (n_tokens, rotated pairs)
+    Matrix<float> window_cos, window_sin;       // the same of layers with a sliding window
+    Matrix<float> sparse;                       // (1, SparseFfnScratchSize)
+    std::vector<AttentionToken> tokens;         // (n_tokens), of the step
+    std::vector<AttentionToken> window_tokens;  // the same behind the sliding window
+    std::vector<TokenMask> fired;               // (d_ff)
+    std::vector<uint32_t> rows;                 // (d_ff), marked rows of a borrowed table
+    NeuronPredictor::Scratch predictor;         // taken with the first predictor
+    int64_t predictor_hidden = -1;              // that it has room for
   };
 
   CpuDevice(const ModelConfig& config, const CpuContext& context, const CpuDeviceOptions& options);
   absl::Status Allocate();
   // Takes the bytes out of the budget; ResourceExhausted naming what, need and budget.
   absl::Status Account(std::string_view what, int64_t bytes);
-  absl::StatusOr<WeightView> Hold(const WeightView& weights);
+  absl::StatusOr<HeldMatrix> Hold(const WeightView& weights);
+
+  // out = norm(x) of all rows, of the configuration's kind.
+  void Norm(const NormWeights& norm, MatrixView<const float> x, MatrixView<float> out) const;
+  // RMSNorm of every head of every row of x in place: (n_tokens, heads * d_head).
+  void NormHeads(const NormWeights& norm, MatrixView<float> x) const;
+  void QueriesKeysValues(int64_t layer, const AttentionWeights& attention, MatrixView<const float> normed);
+  void Attend(int64_t layer, const KvPages& cache, int64_t n_tokens);
+  // Whether what a block adds is normed or scaled first.
+  bool finishes_blocks() const { return config_.post_norms || config_.residual_scale != 1; }
+  // residual += residual_scale * norm(update), with the norm where there is one. `update` is written over.
+  void AddToResidual(const NormWeights& norm, MatrixView<float> update);
 
   NeuronWork DenseNeurons(const Layer& layer, int64_t index, int64_t n_tokens);
   NeuronWork SparseNeurons(const NeuronTable& table, NeuronSelection candidates, int64_t first_token,
@@ -131,7 +152,7 @@ class CpuDevice final : public Device {
   const ModelConfig& config_;
   CpuContext context_;
   const CpuDeviceOptions options_;
-  const RopeTable rope_;
+  const RopeTable rope_, window_rope_;
   std::string name_ = "cpu";
   DeviceKind kind_ = DeviceKind::kCpu;
   int64_t budget_bytes_ = 0;  // 0: none
@@ -139,8 +160,8 @@ class CpuDevice final : public Device {
   std::unique_ptr<ThreadTeam> own_team_;  // of the emulated accelerator
   std::vector<AlignedBuffer> copies_;
   std::vector<Layer> layers_;
-  std::vector<float> head_norm_;  // (d_model)
-  WeightView head_;               // (n_vocab, d_model)
+  NormWeights head_norm_;  // (d_model)
+  HeldMatrix head_;        // (n_vocab, d_model)
   FeedForwardObserver* observer_ = nullptr;
   Scratch scratch_;
   NeuronWork work_;  // of the step

@@ -69,7 +69,7 @@ class Device {
   virtual absl::Status LoadPredictor(int64_t layer, const LayerPredictor& predictor,
                                      std::span<const std::vector<uint32_t>> tables,
                                      const WeightView& gate) = 0;
-  virtual absl::Status LoadHead(std::span<const float> norm, const WeightView& head) = 0;
+  virtual absl::Status LoadHead(const NormWeights& norm, const WeightView& head) = 0;
 
   // ---- Operators. Views are (step.n_tokens, d_model) where not said otherwise; what they show must stay
   // until Await, and what operators write to host memory is there once it returns.
@@ -84,7 +84,7 @@ class Device {
   virtual absl::Status status() const = 0;
   virtual void SetResidual(MatrixView<const float> residual) = 0;
   virtual void GetResidual(MatrixView<float> residual) = 0;
-  // residual += attention(norm(residual)); input = norm(residual).
+  // residual += attention(norm(residual)); input = norm(residual), in parallel blocks the one from before.
   virtual void Attention(int64_t layer, const DeviceStep& step) = 0;
   virtual void SetInput(MatrixView<const float> input) = 0;
   virtual void GetInput(MatrixView<float> input) = 0;
@@ -96,9 +96,13 @@ class Device {
   // What Neurons did since Begin; asked once, behind the step's last Await.
   virtual NeuronWork TakeWork() = 0;
   virtual void GetPartial(MatrixView<float> partial) = 0;
-  // residual += partial: the device's own, or one from elsewhere.
+  // The block's output += partial: the device's own, or one from elsewhere. It goes straight to the residual
+  // stream where nothing else becomes of it.
   virtual void AddOwnPartial(const DeviceStep& step) = 0;
   virtual void AddPartial(MatrixView<const float> partial) = 0;
+  // Comes behind the layer's last partial sum: residual += scale * norm(the block's output), where the model
+  // has such a norm or scale.
+  virtual void EndBlock(int64_t layer, const DeviceStep& step) = 0;
   // Final norm and head of some of the residual's rows. logits: (rows, n_vocab).
   virtual void Head(std::span<const int64_t> rows, MatrixView<float> logits) = 0;
 };

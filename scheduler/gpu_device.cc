@@ -46,9 +46,36 @@ absl::StatusOr<std::unique_ptr<GpuDevice>> GpuDevice::Create(const ModelConfig& 
                                                              const KernelTable& kernels,
                                                              std::unique_ptr<Gpu> gpu,
                                                              const GpuDeviceOptions& options) {
+  TC_RETURN_IF_ERROR(CheckSupported(config));
   std::unique_ptr<GpuDevice> device(new GpuDevice(config, kernels, std::move(gpu), options));
   TC_RETURN_IF_ERROR(device->Allocate());
   return device;
+}
+
+absl::Status GpuDevice::CheckSupported(const ModelConfig& config) {
+  const Activation activation = config.activation;
+  const bool known_activation = activation == Activation::kRelu || activation == Activation::kSilu ||
+                                activation == Activation::kFatRelu;
+  const std::pair<bool, std::string> lacking[] = {
+      {!known_activation, fmt::format("activation {}", NameOf(activation))},
+      {config.norm != NormKind::kRms, "LayerNorm"},
+      {config.positions != PositionKind::kRotary, "learned positions"},
+      {config.query_key_value_bias || config.attention_output_bias || config.ffn_bias, "biases"},
+      {config.query_key_norms, "norms of queries and keys"},
+      {config.post_norms || config.sub_norms, "norms inside or behind a block"},
+      {config.parallel_blocks, "attention beside the feed-forward block"},
+      {config.window.tokens > 0, "a sliding window"},
+      {config.attention_soft_cap != 0 || config.logit_soft_cap != 0, "soft caps"},
+      {config.attention_scale != 0 || config.residual_scale != 1 || config.logit_scale != 1,
+       "scales of attention, residual stream or logits"},
+  };
+  for (const auto& [lacks, what] : lacking) {
+    if (lacks) {
+      return Unimplemented("architecture {} needs {}, which the GPU's kernels lack: the CPU computes it",
+                           config.architecture, what);
+    }
+  }
+  return absl::OkStatus();
 }
 
 // ---- Memory
@@ -147,16 +174,17 @@ absl::Status GpuDevice::Allocate() {
 }
 
 int64_t GpuDevice::AttentionBytes(const LayerWeights& weights) {
-  return ArrayBytes(weights.attention_norm) + MatrixBytes(weights.query) + MatrixBytes(weights.key) +
-         MatrixBytes(weights.value) + MatrixBytes(weights.attention_output) + ArrayBytes(weights.ffn_norm);
+  return ArrayBytes(weights.attention_norm.weight) + MatrixBytes(weights.query) + MatrixBytes(weights.key) +
+         MatrixBytes(weights.value) + MatrixBytes(weights.attention_output) +
+         ArrayBytes(weights.ffn_norm.weight);
 }
 
 int64_t GpuDevice::NeuronBytes(const BundleView& bundles, int64_t n_neurons) {
   return GpuArena::Aligned(n_neurons * GpuBundleLayout(bundles, n_neurons).stride_bytes);
 }
 
-int64_t GpuDevice::HeadBytes(std::span<const float> norm, const WeightView& head) {
-  return ArrayBytes(norm) + MatrixBytes(head);
+int64_t GpuDevice::HeadBytes(const NormWeights& norm, const WeightView& head) {
+  return ArrayBytes(norm.weight) + MatrixBytes(head);
 }
 
 int64_t GpuDevice::PredictorBytes(const LayerPredictor& predictor, const ModelConfig& config) {
@@ -184,12 +212,12 @@ absl::StatusOr<WeightView> GpuDevice::HoldMatrix(std::string_view what, const We
 absl::Status GpuDevice::LoadAttention(int64_t layer, const LayerWeights& weights) {
   const std::string what = fmt::format("layer {}'s attention", layer);
   AttentionWeights attention;
-  TC_ASSIGN_OR_RETURN(attention.attention_norm, HoldArray(what, weights.attention_norm));
+  TC_ASSIGN_OR_RETURN(attention.attention_norm, HoldArray(what, weights.attention_norm.weight));
   TC_ASSIGN_OR_RETURN(attention.query, HoldMatrix(what, weights.query));
   TC_ASSIGN_OR_RETURN(attention.key, HoldMatrix(what, weights.key));
   TC_ASSIGN_OR_RETURN(attention.value, HoldMatrix(what, weights.value));
   TC_ASSIGN_OR_RETURN(attention.output, HoldMatrix(what, weights.attention_output));
-  TC_ASSIGN_OR_RETURN(attention.ffn_norm, HoldArray(what, weights.ffn_norm));
+  TC_ASSIGN_OR_RETURN(attention.ffn_norm, HoldArray(what, weights.ffn_norm.weight));
   const int64_t cache_bytes = KvPages::SizeBytes(config_, options_.kv_pages);
   TC_ASSIGN_OR_RETURN(std::byte* const cache,
                       arena_.Take(fmt::format("layer {}'s KV cache", layer), cache_bytes));
@@ -256,8 +284,8 @@ absl::Status GpuDevice::LoadPredictor(int64_t layer, const LayerPredictor& predi
   return absl::OkStatus();
 }
 
-absl::Status GpuDevice::LoadHead(std::span<const float> norm, const WeightView& head) {
-  TC_ASSIGN_OR_RETURN(head_norm_, HoldArray("the head", norm));
+absl::Status GpuDevice::LoadHead(const NormWeights& norm, const WeightView& head) {
+  TC_ASSIGN_OR_RETURN(head_norm_, HoldArray("the head", norm.weight));
   TC_ASSIGN_OR_RETURN(head_, HoldMatrix("the head", head));
   return absl::OkStatus();
 }

@@ -30,18 +30,20 @@ struct GpuDeviceOptions {
 
 class GpuDevice final : public Device {
  public:
-  // `config` must outlive the device; the CPU's kernels convert weights while loading.
+  // `config` must outlive the device and be supported; the CPU's kernels convert weights while loading.
   static absl::StatusOr<std::unique_ptr<GpuDevice>> Create(const ModelConfig& config,
                                                            const KernelTable& kernels,
                                                            std::unique_ptr<Gpu> gpu,
                                                            const GpuDeviceOptions& options);
 
+  // Unimplemented naming what the model needs and the GPU's kernels lack.
+  static absl::Status CheckSupported(const ModelConfig& config);
   // Device memory for activations and the step's description, whatever the device holds.
   static int64_t ScratchBytes(const ModelConfig& config, int64_t context_tokens, int64_t block_tokens);
   // Of a layer's attention without its KV cache, of neurons, of the head, of a predictor.
   static int64_t AttentionBytes(const LayerWeights& weights);
   static int64_t NeuronBytes(const BundleView& bundles, int64_t n_neurons);
-  static int64_t HeadBytes(std::span<const float> norm, const WeightView& head);
+  static int64_t HeadBytes(const NormWeights& norm, const WeightView& head);
   static int64_t PredictorBytes(const LayerPredictor& predictor, const ModelConfig& config);
 
   const std::string& name() const override { return options_.name; }
@@ -52,7 +54,7 @@ class GpuDevice final : public Device {
   absl::Status LoadNeurons(int64_t layer, const BundleView& bundles, std::vector<uint32_t> neurons) override;
   absl::Status LoadPredictor(int64_t layer, const LayerPredictor& predictor,
                              std::span<const std::vector<uint32_t>> tables, const WeightView& gate) override;
-  absl::Status LoadHead(std::span<const float> norm, const WeightView& head) override;
+  absl::Status LoadHead(const NormWeights& norm, const WeightView& head) override;
 
   bool asynchronous() const override { return true; }
   void Await() override;
@@ -70,6 +72,7 @@ class GpuDevice final : public Device {
   void GetPartial(MatrixView<float> partial) override;
   void AddOwnPartial(const DeviceStep& step) override;
   void AddPartial(MatrixView<const float> partial) override;
+  void EndBlock(int64_t, const DeviceStep&) override {}  // CheckSupported: nothing becomes of the sum
   void Head(std::span<const int64_t> rows, MatrixView<float> logits) override;
 
  private:

@@ -19,6 +19,8 @@ GpuActivationFunction ActivationOf(const ModelConfig& config) {
       return {.kind = GpuActivation::kSilu};
     case Activation::kFatRelu:
       return {.kind = GpuActivation::kFatRelu, .threshold = activation.threshold};
+    default:  // CheckSupported refuses the others
+      break;
   }
   TC_CHECK(false);
 }

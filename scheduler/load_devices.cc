@@ -95,6 +95,7 @@ absl::StatusOr<std::unique_ptr<Device>> CreateAccelerator(const ModelConfig& con
                                       .kv_pages = loading.kv_pages,
                                       .block_tokens = loading.block_tokens});
   }
+  TC_RETURN_IF_ERROR(GpuDevice::CheckSupported(config));
   TC_ASSIGN_OR_RETURN(std::unique_ptr<Gpu> gpu, loading.open_gpu(device - 1));
   return GpuDevice::Create(config, *context.kernels, std::move(gpu),
                            {.name = planned.name,
@@ -111,8 +112,7 @@ absl::Status LoadLayer(const ModelConfig& config, LayerWeights& layer, int64_t i
   TC_RETURN_IF_ERROR(devices[static_cast<size_t>(placed.attention_device)]->LoadAttention(index, layer));
   FeedForward& ffn = layer.ffn;
   if (ffn.layout == FfnLayout::kMatrices) {
-    loaded.cpu->LoadMatrices(index, ffn);
-    return absl::OkStatus();
+    return loaded.cpu->LoadMatrices(index, ffn);
   }
   if (loading.predictors != nullptr) {
     TC_RETURN_IF_ERROR(devices[static_cast<size_t>(placed.predictor_device)]->LoadPredictor(

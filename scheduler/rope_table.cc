@@ -39,6 +39,15 @@ RopeTable::RopeTable(const ModelConfig& config) {
   }
 }
 
+RopeTable RopeTable::OfWindow(const ModelConfig& config) {
+  ModelConfig windowed = config;
+  if (config.window.rope_theta > 0) {
+    windowed.rope_theta = config.window.rope_theta;
+    windowed.rope_scaling = {};
+  }
+  return RopeTable(windowed);
+}
+
 void RopeTable::Angles(int64_t first_position, MatrixView<float> cos, MatrixView<float> sin) const {
   for (int64_t t = 0; t < cos.rows; ++t) {
     const auto position = static_cast<double>(first_position + t);

@@ -17,6 +17,8 @@ class RopeTable {
   // blends between (Llama 3.1, Hugging Face's `llama3` rope type); divisors from the file apply whatever the
   // kind.
   explicit RopeTable(const ModelConfig& config);
+  // Of the layers with a sliding window, whose base may differ and is then not scaled.
+  static RopeTable OfWindow(const ModelConfig& config);
 
   int64_t pairs() const { return static_cast<int64_t>(frequencies_.size()); }
   std::span<const double> frequencies() const { return frequencies_; }  // radians a position, one a pair

@@ -136,7 +136,7 @@ class GraphBuilder {
                     .layer = l,
                     .device = home,
                     .work =
-                        [&state = state_, &layer, &on = device(home), home, residual_goes, always_own] {
+                        [&state = state_, &layer, &on = device(home), l, home, residual_goes, always_own] {
                           for (int d = 0; d < static_cast<int>(layer.neurons.size()); ++d) {
                             const auto index = static_cast<size_t>(d);
                             if (!layer.has_neurons(d)) continue;
@@ -146,6 +146,7 @@ class GraphBuilder {
                               on.AddPartial(Rows(state.partials[index], state));
                             }
                           }
+                          on.EndBlock(l, state.step);
                           if (residual_goes) {
                             on.GetResidual(Rows(state.residual, state));
                             on.Await();

@@ -7,6 +7,7 @@
 #include <limits>
 #include <numeric>
 
+#include "kernels_cpu/parallel_rows.h"
 #include "scheduler/distribution.h"
 
 namespace thermocline {
@@ -37,6 +38,10 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelConf
   if (options.block_tokens < 1)
     return InvalidArgument("a step of {} tokens is not possible", options.block_tokens);
   const bool bundled = weights.layers.front().ffn.layout == FfnLayout::kBundles;
+  if (options.mode != NeuronMode::kDense && config.sub_norms) {
+    return InvalidArgument("mode {} leaves silent neurons out; architecture {} norms all of them together",
+                           NameOf(options.mode), config.architecture);
+  }
   if (options.mode != NeuronMode::kDense && !(bundled && HasTrueZeros(config.activation))) {
     return InvalidArgument("mode {} leaves silent neurons out; with {} none is ever silent",
                            NameOf(options.mode), NameOf(config.activation));
@@ -56,6 +61,7 @@ absl::Status Transformer::Prepare(ModelWeights& weights, const TransformerOption
   const int64_t kv_pages = PagesFor(std::max(options.kv_tokens, context_tokens_));
   if (kv_pages > std::numeric_limits<KvPage>::max())
     return InvalidArgument("a KV cache of {} tokens has too many pages", options.kv_tokens);
+  position_.resize(static_cast<size_t>(config_.d_model));
   all_pages_.resize(static_cast<size_t>(kv_pages));
   std::iota(all_pages_.begin(), all_pages_.end(), KvPage{0});
   block_tokens_ = std::min(options.block_tokens, context_tokens_);
@@ -269,9 +275,24 @@ absl::Status Transformer::CheckDevices() {
 
 void Transformer::Embed() {
   const WeightView& embedding = weights_.token_embedding;
-  for (size_t t = 0; t < state_->tokens.size(); ++t) {
-    context_.kernels->dequantize(embedding.type, embedding.row_data(state_->tokens[t]), config_.d_model,
-                                 state_->residual.row(static_cast<int64_t>(t)).data());
+  const auto n_tokens = static_cast<int64_t>(state_->tokens.size());
+  for (int64_t t = 0; t < n_tokens; ++t) {
+    context_.kernels->dequantize(embedding.type, embedding.row_data(state_->tokens[static_cast<size_t>(t)]),
+                                 config_.d_model, state_->residual.row(t).data());
+  }
+  Scale(context_, static_cast<float>(config_.embedding_scale), state_->residual.view().Rows(0, n_tokens));
+  if (config_.positions == PositionKind::kLearned) AddPositions();
+}
+
+void Transformer::AddPositions() {
+  const WeightView& table = weights_.positions;
+  int64_t t = 0;
+  for (const SequenceSlice& slice : parts_) {
+    for (int64_t i = 0; i < slice.n_tokens; ++i, ++t) {
+      const int64_t row = slice.first_position + i + config_.position_offset;
+      context_.kernels->dequantize(table.type, table.row_data(row), config_.d_model, position_.data());
+      context_.kernels->add(position_, state_->residual.row(t));
+    }
   }
 }
 

@@ -94,6 +94,7 @@ class Transformer final : public ModelRunner {
   // The first device's error, if any; keeps it where it is for good.
   absl::Status CheckDevices();
   void Embed();
+  void AddPositions();  // learned ones, to the residual stream
   void AddFigures(NeuronMode mode, bool predicted);
 
   const ModelConfig& config_;
@@ -116,6 +117,7 @@ class Transformer final : public ModelRunner {
   std::vector<SequenceSlice> parts_;  // of the part of a step that runs
   std::vector<int64_t> logit_rows_;   // of that part
   std::vector<Quality> qualities_;    // (kMostSparseTokens)
+  std::vector<float> position_;       // (d_model), a row of the learned table
   std::vector<float> exact_logits_;   // (n_vocab), of audits
   absl::Status health_;
   StepFigures figures_;

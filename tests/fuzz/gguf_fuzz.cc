@@ -37,7 +37,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     FuzzExpectOneLine(config.status(), file);
     return 0;
   }
-  for (const ExpectedTensor& expected : ExpectedTensors(*config, GgufTensorNames())) {
+  for (const ExpectedTensor& expected : ExpectedTensors(*config, GgufTensorNames(*config))) {
     const auto status =
         expected.shape.size() == 1
             ? gguf->tensors.Vector(expected.name, expected.shape[0]).status()

@@ -87,6 +87,21 @@ TEST_P(AttentionTest, EqualsTheReferenceForAllShapesAndPositions) {
   }
 }
 
+TEST_P(AttentionTest, SlidingWindowsAndSoftCapsEqualTheReference) {
+  const Shape shape{4, 2, 40};
+  for (const int64_t window : {1, 3, 15, 16, 17, 50}) {
+    for (const float soft_cap : {0.0f, 2.0f}) {
+      Case c(shape, 70, 1, 4.0f);
+      c.tokens[0].first_position = 71 - window;
+      c.args.soft_cap = soft_cap;
+      std::vector<float> scores(71, NAN);
+      kernels().attention(c.args, 0, 0, shape.n_heads, scores);
+      for (int64_t head = 0; head < shape.n_heads; ++head) ExpectAttention(c, 0, head);
+      for (int64_t p = 0; p < 71 - window; ++p) EXPECT_TRUE(std::isnan(scores[static_cast<size_t>(p)])) << p;
+    }
+  }
+}
+
 TEST_P(AttentionTest, WritesOnlyTheHeadsAskedFor) {
   Case c({4, 2, 32}, 10, 1, 1.0f);
   std::vector<float> scores(11);

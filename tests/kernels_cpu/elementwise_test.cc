@@ -2,9 +2,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <tuple>
 #include <vector>
 
 #include "tests/kernels_cpu/isa_test_support.h"
@@ -151,6 +153,85 @@ TEST_P(ElementwiseTest, ReluSilencesExactly) {
   std::vector<float> hidden(37, NAN);
   kernels().gated_activation(Activation::kRelu, gate, up, hidden);
   for (const float value : hidden) EXPECT_EQ(value, 0.0f);
+}
+
+// Errors are of erf and tanh beside 1, times the input.
+TEST_P(ElementwiseTest, GeluAndSquaredReluEqualTheReference) {
+  std::vector<float> gate;
+  for (float x = -12.0f; x <= 12.0f; x += 0.0078125f) gate.push_back(x);
+  std::vector<float> hidden(gate.size());
+  for (const Activation activation : {Activation::kGelu, Activation::kGeluTanh, Activation::kRelu2}) {
+    kernels().activate(activation, gate, hidden);
+    for (size_t i = 0; i < gate.size(); ++i) {
+      const double expected = reference::Activate(activation, gate[i]);
+      const double scale = std::max(std::abs(expected), std::abs(static_cast<double>(gate[i])));
+      ASSERT_NEAR(hidden[i], expected, 6 * 0x1p-23 * scale) << NameOf(activation) << " of " << gate[i];
+    }
+  }
+  const std::vector<float> extremes = {-1e30f, -500.0f, -0.0f, 500.0f, NAN};
+  std::vector<float> values(extremes.size());
+  for (const Activation activation : {Activation::kGelu, Activation::kGeluTanh}) {
+    kernels().activate(activation, extremes, values);
+    EXPECT_EQ(values[0], 0.0f);
+    EXPECT_EQ(values[1], 0.0f);
+    EXPECT_EQ(values[2], 0.0f);
+    EXPECT_EQ(values[3], 500.0f);
+    EXPECT_TRUE(std::isnan(values[4]));
+  }
+}
+
+TEST_P(ElementwiseTest, DReluSilencesByGateAndByUp) {
+  std::vector<float> hidden(19);
+  for (const auto& [gate, up, expected] : {std::tuple(2.0f, 3.0f, 6.0f), std::tuple(2.0f, -3.0f, 0.0f),
+                                           std::tuple(-2.0f, 3.0f, 0.0f), std::tuple(-2.0f, NAN, 0.0f)}) {
+    kernels().gated_activation(Activation::kDRelu, std::vector<float>(19, gate), std::vector<float>(19, up),
+                               hidden);
+    for (const float value : hidden) EXPECT_EQ(value, expected);
+  }
+}
+
+TEST_P(ElementwiseTest, LayerNormEqualsTheReference) {
+  for (const int64_t length : kLengths) {
+    const FloatMatrix x = FloatMatrix::Random(1, length, 3), weight = FloatMatrix::Random(1, length, 4);
+    const FloatMatrix bias = FloatMatrix::Random(1, length, 5);
+    double mean = 0, variance = 0;
+    for (const float value : x.view().row(0)) mean += value / static_cast<double>(length);
+    for (const float value : x.view().row(0))
+      variance += (value - mean) * (value - mean) / static_cast<double>(length);
+    FloatMatrix out = FloatMatrix::Poisoned(1, length, 0);
+    for (const bool biased : {false, true}) {
+      kernels().layer_norm(x.view().row(0), weight.view().row(0),
+                           biased ? bias.view().row(0) : std::span<const float>(), 1e-3f, out.view().row(0));
+      for (int64_t i = 0; i < length; ++i) {
+        const double expected =
+            (x.view().data[i] - mean) / std::sqrt(variance + 1e-3f) * weight.view().data[i] +
+            (biased ? bias.view().data[i] : 0.0);
+        // The mean's rounding is divided by the deviation, at least the epsilon's 0.03.
+        ASSERT_NEAR(out.view().data[i], expected, SumTolerance(length, 1.0) * 40) << length;
+      }
+    }
+  }
+}
+
+TEST_P(ElementwiseTest, SoftCapsBend) {
+  for (const int64_t length : kLengths) {
+    FloatMatrix x = FloatMatrix::Random(1, length, 6);
+    const std::vector<float> before(x.view().row(0).begin(), x.view().row(0).end());
+    for (const float cap : {0.5f, 30.0f}) {
+      std::vector<float> values = before;
+      kernels().soft_cap(cap, values);
+      for (size_t i = 0; i < values.size(); ++i) {
+        const double expected = cap * std::tanh(static_cast<double>(before[i]) / cap);
+        ASSERT_NEAR(values[i], expected, 6 * 0x1p-23 * std::abs(static_cast<double>(before[i]))) << length;
+      }
+    }
+  }
+  std::vector<float> extremes = {1e30f, -1e30f, 0.0f, NAN};
+  kernels().soft_cap(30.0f, extremes);
+  EXPECT_EQ(extremes[0], 30.0f);
+  EXPECT_EQ(extremes[1], -30.0f);
+  EXPECT_EQ(extremes[2], 0.0f);
+  EXPECT_TRUE(std::isnan(extremes[3]));
 }
 
 TEST_P(ElementwiseTest, AddIsExact) {

@@ -71,7 +71,8 @@ TEST(Checkpoint, RefusesTensorsByName) {
   const auto refuse = [&](const GgufWriter& writer, const std::vector<std::string>& words) {
     ExpectRefusal(Open(folder.Write("t.gguf", writer.Bytes())).status(), words);
   };
-  for (const ExpectedTensor& tensor : ExpectedTensors(TinyLlamaConfig(), GgufTensorNames())) {
+  for (const ExpectedTensor& tensor :
+       ExpectedTensors(TinyLlamaConfig(), GgufTensorNames(TinyLlamaConfig()))) {
     if (tensor.name == "output.weight") continue;  // tied then
     // Without its embedding a file does not tell the size of the vocabulary unless a key does.
     GgufWriter writer = TinyLlamaGguf().SetUint("llama.vocab_size", 16).RemoveTensor(tensor.name);
@@ -82,7 +83,10 @@ TEST(Checkpoint, RefusesTensorsByName) {
   GgufWriter writer = TinyLlamaGguf();
   writer.RemoveTensor("output_norm.weight").AddTensor("output_norm.weight", {32}, ElementType::kQ8_0);
   refuse(writer, {"t.gguf", "'output_norm.weight'", "Q8_0", "F32, F16 or BF16"});
-  refuse(TinyLlamaGguf().AddTensor("blk.0.attn_q.bias", {32}), {"t.gguf", "'blk.0.attn_q.bias'", "biases"});
+  refuse(TinyLlamaGguf().AddTensor("blk.0.attn_q.bias", {32}),
+         {"t.gguf", "'blk.0.attn_k.bias' is missing", "[16]"});
+  refuse(TinyLlamaGguf().AddTensor("blk.0.attn_k_norm.weight", {8}),
+         {"t.gguf", "'blk.0.attn_k_norm.weight' of shape [8] is not part of architecture 'llama'"});
   refuse(TinyLlamaGguf().SetUint("llama.vocab_size", 17), {"'token_embd.weight' must have shape [17, 32]"});
 }
 
@@ -202,11 +206,22 @@ TEST(Checkpoint, OpensSmolLm2) {
   EXPECT_EQ(checkpoint->Sha256(), "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53");
 }
 
-// A file with Q4_K, Q6_K and other types: the reader takes it, the configuration names the architecture.
-TEST(Checkpoint, RefusesGemma3ByName) {
+TEST(Checkpoint, OpensGemma3) {
   const std::string path = FetchedModel("gemma-3-270m-q4_k_m.gguf");
   if (path.empty()) GTEST_SKIP() << "THERMOCLINE_TEST_MODELS does not hold it (scripts/fetch-test-models.sh)";
-  ExpectRefusal(Open(path).status(), {path, "architecture 'gemma3' is not supported", "known are llama"});
+  const auto checkpoint = Open(path);
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  // As the gguf package's reader and Gemma's published configuration list them.
+  const ModelConfig& config = checkpoint->config;
+  EXPECT_EQ(config.architecture, "gemma3");
+  EXPECT_EQ(config.activation, Activation::kGeluTanh);
+  EXPECT_EQ(config.n_layers, 18);
+  EXPECT_EQ(config.d_head, 256);
+  EXPECT_EQ(config.window.tokens, 512);
+  EXPECT_TRUE(config.window.On(4));
+  EXPECT_FALSE(config.window.On(5));
+  EXPECT_EQ(config.rope_theta, 1e6);
+  EXPECT_EQ(config.window.rope_theta, 1e4);
 }
 
 }  // namespace

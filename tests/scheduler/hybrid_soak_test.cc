@@ -42,7 +42,7 @@ class DelayingDevice final : public Device {
                              std::span<const std::vector<uint32_t>> tables, const WeightView& gate) override {
     return device_->LoadPredictor(layer, predictor, tables, gate);
   }
-  absl::Status LoadHead(std::span<const float> norm, const WeightView& head) override {
+  absl::Status LoadHead(const NormWeights& norm, const WeightView& head) override {
     return device_->LoadHead(norm, head);
   }
   bool asynchronous() const override { return device_->asynchronous(); }
@@ -72,6 +72,7 @@ class DelayingDevice final : public Device {
   }
   void AddOwnPartial(const DeviceStep& step) override { device_->AddOwnPartial(step); }
   void AddPartial(MatrixView<const float> partial) override { device_->AddPartial(partial); }
+  void EndBlock(int64_t layer, const DeviceStep& step) override { device_->EndBlock(layer, step); }
   void Head(std::span<const int64_t> rows, MatrixView<float> logits) override {
     Delay();
     device_->Head(rows, logits);

@@ -129,7 +129,7 @@ GgufWriter LlamaMetadata(const ModelConfig& config) {
 GgufWriter TinyLlamaGguf() {
   const ModelConfig config = TinyLlamaConfig();
   GgufWriter writer = LlamaMetadata(config);
-  for (const ExpectedTensor& tensor : ExpectedTensors(config, GgufTensorNames())) {
+  for (const ExpectedTensor& tensor : ExpectedTensors(config, GgufTensorNames(config))) {
     writer.AddTensor(tensor.name, tensor.shape);
   }
   return writer;

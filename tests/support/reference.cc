@@ -168,6 +168,14 @@ double Activate(ActivationFunction activation, double x) {
       return x / (1.0 + std::exp(-x));
     case Activation::kFatRelu:
       return x < activation.threshold ? 0.0 : x;
+    case Activation::kGelu:
+      return 0.5 * x * std::erfc(-x / std::sqrt(2.0));
+    case Activation::kGeluTanh:
+      return 0.5 * x * (1.0 + std::tanh(std::sqrt(2.0 / std::acos(-1.0)) * (x + 0.044715 * x * x * x)));
+    case Activation::kRelu2:
+      return x < 0.0 ? 0.0 : x * x;
+    case Activation::kDRelu:
+      return x < 0.0 ? 0.0 : x;
   }
   TC_CHECK(false);
 }
@@ -181,18 +189,20 @@ std::vector<double> AttendHead(const AttentionArgs& args, int64_t token, int64_t
     return args.cache + seen.pages[p / args.page_tokens] * args.page_stride + kv_head * args.head_stride +
            p % args.page_tokens * args.d_head;
   };
-  for (int64_t p = 0; p < seen.n_positions; ++p) {
+  for (int64_t p = seen.first_position; p < seen.n_positions; ++p) {
     const float* key = key_of(p);
     double score = 0.0;
     for (int64_t c = 0; c < args.d_head; ++c) score += static_cast<double>(query[c]) * key[c];
-    scores.push_back(score * args.scale);
+    score *= args.scale;
+    const double cap = args.soft_cap;
+    scores.push_back(cap > 0 ? cap * std::tanh(score / cap) : score);
   }
   const double maximum = *std::max_element(scores.begin(), scores.end());
   double sum = 0.0;
   for (double& score : scores) sum += score = std::exp(score - maximum);
   std::vector<double> out(static_cast<size_t>(args.d_head), 0.0);
   for (size_t p = 0; p < scores.size(); ++p) {
-    const float* value = key_of(static_cast<int64_t>(p)) + args.value_offset;
+    const float* value = key_of(seen.first_position + static_cast<int64_t>(p)) + args.value_offset;
     for (size_t c = 0; c < out.size(); ++c) out[c] += scores[p] / sum * value[c];
   }
   return out;

@@ -65,7 +65,8 @@ std::string TinyLlamaConfigJson() {
 
 SafetensorsWriter TinyLlamaSafetensors() {
   SafetensorsWriter writer;
-  for (const ExpectedTensor& tensor : ExpectedTensors(TinyLlamaConfig(), HuggingFaceTensorNames())) {
+  for (const ExpectedTensor& tensor :
+       ExpectedTensors(TinyLlamaConfig(), HuggingFaceTensorNames(TinyLlamaConfig()))) {
     writer.Add(tensor.name, tensor.shape);
   }
   return writer;

@@ -23,7 +23,7 @@ std::string Bytes(const std::vector<float>& values) {
 
 SlowLlama::SlowLlama(const ModelConfig& config, uint32_t seed) : config_(config) {
   std::mt19937 random(seed);
-  for (const ExpectedTensor& tensor : ExpectedTensors(config, HuggingFaceTensorNames())) {
+  for (const ExpectedTensor& tensor : ExpectedTensors(config, HuggingFaceTensorNames(config))) {
     const bool is_norm = tensor.shape.size() == 1;
     int64_t elements = 1;
     for (const int64_t dimension : tensor.shape) elements *= dimension;
@@ -49,7 +49,7 @@ void SlowLlama::WriteTo(const std::string& folder) const {
                                {"rope_theta", config_.rope_theta},
                                {"tie_word_embeddings", false}};
   SafetensorsWriter writer;
-  for (const ExpectedTensor& tensor : ExpectedTensors(config_, HuggingFaceTensorNames()))
+  for (const ExpectedTensor& tensor : ExpectedTensors(config_, HuggingFaceTensorNames(config_)))
     writer.Add(tensor.name, tensor.shape, "F32", Bytes(tensors_.at(tensor.name)));
   std::ofstream(folder + "/config.json") << json.dump();
   std::ofstream(folder + "/model.safetensors", std::ios::binary) << writer.Bytes();

@@ -42,7 +42,7 @@ void WriteTypedLlama(const std::string& path, const ModelConfig& config, Element
   GgufWriter writer = LlamaMetadata(config);
   writer.SetString("thermocline.activation", "relu");
   std::mt19937 random(seed);
-  for (const ExpectedTensor& tensor : ExpectedTensors(config, GgufTensorNames())) {
+  for (const ExpectedTensor& tensor : ExpectedTensors(config, GgufTensorNames(config))) {
     const int64_t cols = tensor.shape.back();
     const bool is_norm = tensor.shape.size() == 1;
     if (tensor.name.find("ffn_") != std::string::npos && !is_norm) {
