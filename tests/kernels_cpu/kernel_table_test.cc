@@ -20,7 +20,7 @@ TEST(KernelTable, TheBestIsTheFirstAvailable) {
 }
 
 TEST(KernelTable, EveryAvailableSetHasItsOwnCompleteTable) {
-  std::set<void (*)(const WeightView&, MatrixView<const float>, MatrixView<float>)> products;
+  std::set<decltype(KernelTable::mat_mul_packed)> products;
   for (const std::string_view isa : AvailableIsas()) {
     const absl::StatusOr<const KernelTable*> kernels = KernelsFor(isa);
     ASSERT_TRUE(kernels.ok()) << kernels.status();
