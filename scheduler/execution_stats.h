@@ -20,6 +20,14 @@ struct OperatorTiming {
   bool handed_over = false;  // its last prerequisite was done on another device's executor
 };
 
+// Hears of every graph that a step runs, on the thread that asked for the step.
+class OperatorObserver {
+ public:
+  virtual ~OperatorObserver() = default;
+  // The timings are those of the graph's operators.
+  virtual void OnRun(const OperatorGraph& graph, std::span<const OperatorTiming> timings) = 0;
+};
+
 // Sums over the steps that were recorded.
 struct ExecutionStats {
   uint64_t steps = 0;

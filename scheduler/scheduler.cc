@@ -4,6 +4,8 @@
 
 #include <utility>
 
+#include "scheduler/request_trace.h"
+
 namespace thermocline {
 namespace {
 
@@ -162,6 +164,7 @@ void Scheduler::Settle() {
 void Scheduler::Finish(EndedSequence& ended) {
   Sequence& sequence = *ended.sequence;
   if (ended.status.ok()) {
+    if (sequence.request.trace) sequence.request.trace->End(Clock::now());
     sequence.observer->OnFinish(sequence.completion.Finish());
   } else {
     sequence.observer->OnFinish(std::move(ended.status));
