@@ -53,13 +53,9 @@ void RequestTrace::AddStep(const TracedStep& step) {
   }
 }
 
-int64_t RequestTrace::operators_room() const {
-  const int64_t most = decoding_ ? limits_.operators : limits_.operators / 2;
-  return most - static_cast<int64_t>(operators_.size());
-}
-
 void RequestTrace::AddOperators(const OperatorGraph& graph, std::span<const OperatorTiming> timings) {
-  if (graph.size() > operators_room()) {
+  const int64_t most = decoding_ ? limits_.operators : limits_.operators / 2;
+  if (graph.size() > most - static_cast<int64_t>(operators_.size())) {
     dropped_operators_ += graph.size();
     return;
   }

@@ -52,8 +52,6 @@ class RequestTrace {
   void End(TimePoint now);
 
   void AddStep(const TracedStep& step);
-  // Whether AddOperators may keep something.
-  bool wants_operators() const { return operators_room() > 0; }
   // Of a step, or a part of one, that the request takes part in.
   void AddOperators(const OperatorGraph& graph, std::span<const OperatorTiming> timings);
 
@@ -67,7 +65,6 @@ class RequestTrace {
     std::string name;
     TimePoint begin, end;
   };
-  int64_t operators_room() const;
 
   const RequestTraceLimits limits_;
   TimePoint origin_;

@@ -21,10 +21,8 @@ class TraceWriter final : public OperatorObserver {
  public:
   explicit TraceWriter(std::span<const SliceWork> work) : work_(work) {}
   bool wanted() const {
-    return std::ranges::any_of(work_, [](const SliceWork& slice) {
-      const RequestTrace* const trace = slice.sequence->request.trace.get();
-      return trace != nullptr && trace->wants_operators();
-    });
+    return std::ranges::any_of(
+        work_, [](const SliceWork& slice) { return slice.sequence->request.trace != nullptr; });
   }
   void OnRun(const OperatorGraph& graph, std::span<const OperatorTiming> timings) override {
     for (const SliceWork& slice : work_) {

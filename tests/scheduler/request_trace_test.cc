@@ -83,7 +83,6 @@ TEST(RequestTrace, KeepsWholeStepsOfOperatorsAndLeavesHalfToDecoding) {
   EXPECT_EQ(NamesOf(trace.ToJson("", "", {}), "operator").size(), 3u);
   trace.EnterPhase("decode", At(1));
   for (int step = 0; step < 4; ++step) trace.AddOperators(graph, timings);
-  EXPECT_TRUE(trace.wants_operators());  // for a smaller part of a step
   const ordered_json json = trace.ToJson("", "", std::vector<std::string>{"cpu"});
   EXPECT_EQ(NamesOf(json, "operator").size(), 9u);
   EXPECT_EQ(json["otherData"]["dropped_operators"], 3 + 2 * 3);
@@ -112,7 +111,6 @@ TEST(RequestTrace, StaysWithinItsBoundsWhateverHappens) {
     trace.AddOperators(graph, timings);
   }
   trace.End(late(3'000));
-  EXPECT_FALSE(trace.wants_operators());
   const ordered_json json =
       trace.ToJson(std::string(4'096, 'x'), std::string(32, 'f'), std::vector<std::string>{"cpu"});
   EXPECT_LT(json.dump().size(), kMostTraceBytes);
