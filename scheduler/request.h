@@ -104,6 +104,7 @@ struct CompletionSummary {
   // What the steps of its tokens read: neurons of the whole step, a share of its bytes (ShareOf). Audits and
   // what was computed again after other requests took the pages are left out.
   StepSums decode_steps;
+  AuditSums audits;  // of its tokens
 
   // Tokens after the first over the time they took; 0 when there is none.
   double decode_tokens_per_second() const;

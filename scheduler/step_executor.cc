@@ -114,6 +114,7 @@ absl::Status StepExecutor::RunStep(StepPhase phase, std::span<SliceWork> work, i
   if (audit) {
     TC_ASSIGN_OR_RETURN(figures, runner_.ForwardBatchAudited(step, logits));
     counts_.audits.Add(*figures);
+    work.front().sequence->completion.CountAudit(*figures);
   } else {
     TC_RETURN_IF_ERROR(runner_.ForwardBatch(step, logits));
   }
