@@ -284,6 +284,7 @@ void Transformer::AddFigures(NeuronMode mode, bool predicted) {
     all += work;
     if (d > 0) figures_.active_on_accelerators += work.active;
   }
+  executor_->CountLinkBytes(all.link_bytes);
   figures_.neurons += config_.n_layers * config_.d_ff;
   figures_.marked_neurons += all.marked;
   figures_.active_neurons += all.active;

@@ -313,6 +313,9 @@ class PuppetRunner final : public ModelRunner {
     execution_stats_.busy_seconds[1] += 1;
     execution_stats_.accelerators_seconds += 1;
     execution_stats_.overlap_seconds += 0.75;
+    execution_stats_.layer_seconds = {{0.5 * static_cast<double>(execution_stats_.steps)},
+                                      {0, 0.25 * static_cast<double>(execution_stats_.steps)}};
+    execution_stats_.link_bytes += 100;
   }
 
   TokenId NextOf(TokenId last) const {
