@@ -52,19 +52,20 @@ absl::Status CheckUtf8(const Flags& flags) {
   return absl::OkStatus();
 }
 
-// Not from the command line itself, which everybody on the machine can read.
+// Not from the command line itself, which everybody on the machine can read. Empty: none is to be shown.
 absl::StatusOr<std::string> ReadKey(const Flags& flags) {
   std::string key;
   if (!flags.api_key_file.empty()) {
     std::ifstream file(flags.api_key_file);
-    if (!std::getline(file, key)) return FailedPrecondition("{}: has no key", flags.api_key_file);
+    std::getline(file, key);
+    absl::StripAsciiWhitespace(&key);
+    if (key.empty()) return FailedPrecondition("{}: has no key in its first line", flags.api_key_file);
   } else if (!flags.api_key_variable.empty()) {
     const char* const value = std::getenv(flags.api_key_variable.c_str());
-    if (value == nullptr)
-      return FieldError("--api-key-env", fmt::format("{} is not set", flags.api_key_variable));
-    key = value;
+    key = value != nullptr ? value : "";
+    if (key.empty()) return FieldError("--api-key-env", fmt::format("{} is not set", flags.api_key_variable));
   }
-  return std::string(absl::StripAsciiWhitespace(key));
+  return key;
 }
 
 absl::Status Complete(const Flags& flags) {

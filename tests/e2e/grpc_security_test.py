@@ -133,6 +133,7 @@ class Security(RefusalsTestCase):
             for flags, code, said in [((*shown,), 1, "key"),  # none is shown
                                       ((*shown, "--api-key-env", "KEY_OF_MINE"), 2, "KEY_OF_MINE"),
                                       ((*shown, "--api-key-file", self.folder / "none"), 1, "none"),
+                                      ((*shown, "--api-key-file", self.key_file("blank", "")), 1, "blank"),
                                       ((*shown, "--api-key-file", self.key_file("wrong", "wrong-key-0123456789")), 1, "key"),
                                       ((*shown, "--api-key-file", self.key_file("odd", "wrong-key\x01")), 2, "characters"),
                                       ((*trusting, "--tls-cert", client.certificate), 2, "--tls-key"),
