@@ -124,6 +124,8 @@ class CpuDevice final : public Device {
   absl::Status Account(std::string_view what, int64_t bytes);
   absl::StatusOr<WeightView> Hold(const WeightView& weights);
 
+  // Activations that would cross the link if an emulated accelerator were a real one.
+  void CountLink(int64_t rows, int64_t cols);
   NeuronWork DenseNeurons(const Layer& layer, int64_t index, int64_t n_tokens);
   NeuronWork SparseNeurons(const NeuronTable& table, NeuronSelection candidates, int64_t first_token,
                            int64_t n_tokens);
