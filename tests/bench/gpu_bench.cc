@@ -77,13 +77,6 @@ double LargestError(std::span<const float> actual, std::span<const float> expect
   return largest > 0 ? error / largest : error;
 }
 
-nlohmann::ordered_json ToJson(const Samples& samples) {
-  return {{"median", samples.median()},
-          {"min", samples.min()},
-          {"max", samples.max()},
-          {"samples", samples.values}};
-}
-
 nlohmann::ordered_json SpeedJson(const Samples& micros, int64_t bytes, double copy_gb_per_second) {
   const double gb_per_second = static_cast<double>(bytes) * 1e-3 / micros.median();
   return {{"micros", ToJson(micros)},
