@@ -149,8 +149,8 @@ std::vector<ProblemMaker> MatMulProblems(const Climb& climb) {
   std::vector<Shape> shapes;
   if (climb.check) {
     // Empty, single, below, at and past tiles and blocks.
-    shapes = {{0, 3, 5},    {3, 0, 5},    {3, 5, 0},      {1, 1, 1},    {5, 1, 7},  {14, 32, 32},
-              {15, 31, 33}, {4, 300, 16}, {47, 259, 101}, {3, 5, 2100}, {530, 2, 3}};
+    shapes = {{0, 3, 5},    {3, 0, 5},    {3, 5, 0},      {1, 1, 1},    {5, 1, 7},   {14, 32, 32},
+              {15, 31, 33}, {4, 300, 16}, {47, 259, 101}, {3, 5, 2100}, {530, 2, 3}, {6, 1030, 37}};
   } else {
     for (const int64_t size : {256, 512, 1024, 2048}) shapes.push_back({size, size, size});
   }

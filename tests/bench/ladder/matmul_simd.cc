@@ -80,8 +80,8 @@ struct Packed {
   static constexpr int64_t kTileCols = kTileVectors * kLanes;
   // A panel of b (kDepth x kTileCols) and one of a stay in the first-level cache, a block of a (kHeight x
   // kDepth) in the second, a block of b in the last.
-  static constexpr int64_t kDepth = 256;
-  static constexpr int64_t kHeight = 512 / kTileRows * kTileRows;
+  static constexpr int64_t kDepth = 512;
+  static constexpr int64_t kHeight = 256 / kTileRows * kTileRows;
   static constexpr int64_t kWidth = 2048 / kTileCols * kTileCols;
   static_assert(kHeight + kTileRows <= kPackedRows && kDepth <= kPackedDepth && kTileCols <= kMostTile);
 
