@@ -7,6 +7,7 @@
 #include <cstring>
 #include <limits>
 
+#include "tests/bench/result_json.h"
 #include "tests/support/reference_data.h"
 
 namespace thermocline::bench {

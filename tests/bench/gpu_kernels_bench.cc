@@ -11,6 +11,7 @@
 #include "kernels_cuda/device_probe.h"
 #include "tests/bench/cublas_dense.h"
 #include "tests/bench/gpu_bench.h"
+#include "tests/bench/result_json.h"
 #include "tests/support/emulated_gpu.h"
 
 namespace thermocline::bench {

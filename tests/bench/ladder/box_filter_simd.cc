@@ -107,9 +107,11 @@ HWY_INLINE void Put(F32 value, float* target) {
   }
 }
 
-// Columns [begin, end) of the output, whole vectors. sums: the rows' sums of the two input rows above.
+// Columns [begin, end) of the output, whole vectors; four rows at once, then one at a time. scratch holds the
+// sums of the two input rows above.
 template <bool kStreamed>
 void Strip(const BoxFilterArgs& args, int64_t begin, int64_t end) {
+  constexpr int kRows = 4;
   const F32Tag d;
   const int64_t cols = end - begin;
   float* HWY_RESTRICT above2 = args.scratch;
@@ -119,25 +121,40 @@ void Strip(const BoxFilterArgs& args, int64_t begin, int64_t end) {
     hn::Store(RowSum(args.input.row_data(1) + begin + x), d, above1 + x);
   }
   int64_t y = 0;
-  for (; y + 2 <= args.output.rows; y += 2) {
-    const float* row0 = args.input.row_data(y + 2) + begin;
-    const float* row1 = args.input.row_data(y + 3) + begin;
-    float* out0 = args.output.row_data(y) + begin;
-    float* out1 = args.output.row_data(y + 1) + begin;
+  for (; y + kRows <= args.output.rows; y += kRows) {
+    const float* row[kRows];
+    float* out[kRows];
+    for (int r = 0; r < kRows; ++r) {
+      row[r] = args.input.row_data(y + 2 + r) + begin;
+      out[r] = args.output.row_data(y + r) + begin;
+    }
     for (int64_t x = 0; x < cols; x += kLanes) {
-      const F32 sum0 = RowSum(row0 + x), sum1 = RowSum(row1 + x);
-      const F32 shared = hn::Add(hn::Load(d, above1 + x), sum0);
-      Put<kStreamed>(hn::Add(hn::Load(d, above2 + x), shared), out0 + x);
-      Put<kStreamed>(hn::Add(shared, sum1), out1 + x);
-      hn::Store(sum0, d, above2 + x);
-      hn::Store(sum1, d, above1 + x);
+      F32 sum[kRows + 2];
+      sum[0] = hn::Load(d, above2 + x);
+      sum[1] = hn::Load(d, above1 + x);
+      HWY_UNROLL(4)
+      for (int r = 0; r < kRows; ++r) {
+        // The hardware's prefetcher loses the rows' short stretches.
+        if constexpr (kStreamed) hwy::Prefetch(row[r] + kRows * args.input.stride + x);
+        sum[r + 2] = RowSum(row[r] + x);
+      }
+      HWY_UNROLL(2)
+      for (int r = 0; r < kRows; r += 2) {
+        const F32 shared = hn::Add(sum[r + 1], sum[r + 2]);
+        Put<kStreamed>(hn::Add(sum[r], shared), out[r] + x);
+        Put<kStreamed>(hn::Add(shared, sum[r + 3]), out[r + 1] + x);
+      }
+      hn::Store(sum[kRows], d, above2 + x);
+      hn::Store(sum[kRows + 1], d, above1 + x);
     }
   }
-  for (; y < args.output.rows; ++y) {  // at most one
+  for (; y < args.output.rows; ++y) {
     for (int64_t x = 0; x < cols; x += kLanes) {
-      const F32 above = hn::Add(hn::Load(d, above2 + x), hn::Load(d, above1 + x));
-      Put<kStreamed>(hn::Add(above, RowSum(args.input.row_data(y + 2) + begin + x)),
-                     args.output.row_data(y) + begin + x);
+      const F32 first = hn::Load(d, above2 + x), second = hn::Load(d, above1 + x);
+      const F32 third = RowSum(args.input.row_data(y + 2) + begin + x);
+      Put<kStreamed>(hn::Add(first, hn::Add(second, third)), args.output.row_data(y) + begin + x);
+      hn::Store(second, d, above2 + x);
+      hn::Store(third, d, above1 + x);
     }
   }
 }

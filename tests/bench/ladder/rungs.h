@@ -37,7 +37,7 @@ struct MatMulArgs {
 
 // Packed panels are padded to whole register tiles, of at most 64 rows or columns.
 constexpr int64_t kMostTile = 64;
-constexpr int64_t kPackedRows = 512;  // of a, packed at a time: at most
+constexpr int64_t kPackedRows = 512;   // of a, packed at a time: at most
 constexpr int64_t kPackedDepth = 512;  // of a and b: at most
 constexpr int64_t PackedBFloats(int64_t k, int64_t n) { return (k + 1) * (n + kMostTile); }
 constexpr int64_t MatMulScratchFloats(int64_t k, int64_t n) {
