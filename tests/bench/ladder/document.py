@@ -43,6 +43,14 @@ def duration(seconds):
     return f"{seconds * 1e9:.3g} ns"
 
 
+def figure(value):
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def percent(share):
+    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1f} %"
+
+
 def table(header, rows):
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     return lines + ["| " + " | ".join(row) + " |" for row in rows]
@@ -62,10 +70,10 @@ def rung_table(result, family):
         if name.startswith("copy") and of == "peak":
             continue
         gain = gains.get(name)
-        row = [name, PUBLISHED[family].get(name, ""), f"{gain['gain_over_first']:.3g}" if gain else ""]
+        row = [name, PUBLISHED[family].get(name, ""), figure(gain["gain_over_first"]) if gain else ""]
         for rungs in by_problem:
             rung = rungs.get(name)
-            row.append(f"{rung[key] if key in rung else 0:.3g} ({100 * rung['share_of_floor']:.2g} %)" if rung else "")
+            row.append(f"{figure(rung[key])} ({percent(rung['share_of_floor'])})" if rung else "")
         rows.append(row)
     return table(header, rows)
 
@@ -78,7 +86,7 @@ def floors(result):
             problem["family"], problem["problem"], f"{problem['operations']:.3g}", f"{problem['bytes']:.3g}",
             duration(problem["floors"]["arithmetic_seconds"]), duration(problem["floors"]["copy_seconds"]), best["name"],
             duration(best["seconds"]["median"]),
-            f"{100 * best['share_of_floor']:.2g} % of the {'copy' if problem['memory_bound'] else 'peak'}",
+            f"{percent(best['share_of_floor'])} of the {'copy' if problem['memory_bound'] else 'peak'}",
         ])
     return table(["family", "problem", "operations", "bytes", "arithmetic floor", "copy floor", "best rung", "takes", "reached"], rows)
 
