@@ -15,6 +15,8 @@ packages=(
   libprotobuf-dev protobuf-compiler libgrpc++-dev protobuf-compiler-grpc
   # tests and benchmarks
   libgtest-dev libgmock-dev libbenchmark-dev libboost-context1.81-dev
+  # the peer of the kernel ladder's matrix product, loaded by that benchmark alone; without threads of its own
+  libopenblas0-serial
   # Python clients, goldens and oracles of the tests
   curl python3 python3-venv python3-pip python3-numpy python3-grpcio python3-protobuf
   # the report in a browser
