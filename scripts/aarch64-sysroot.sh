@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Unpacks Debian's arm64 libraries into a folder for the preset aarch64: nothing of the host is changed, no rights are needed.
-# usage: aarch64-sysroot.sh [FOLDER]   FOLDER: build/aarch64-sysroot unless given
+# Unpacks Debian's arm64 libraries into build/aarch64-sysroot, for the preset aarch64.
+# Nothing of the host is changed, and no rights are needed. Safe to run again.
+# usage: aarch64-sysroot.sh
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,7 +13,7 @@ packages=(
   libgtest-dev libgmock-dev libbenchmark-dev libboost-context1.81-dev
 )
 
-sysroot=$(realpath -m "${1:-build/aarch64-sysroot}")
+sysroot=$PWD/build/aarch64-sysroot
 stamp=$sysroot/unpacked
 wanted=$(sha256sum "scripts/$(basename "$0")")
 if [ -e "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
