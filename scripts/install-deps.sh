@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs every Debian 12 package that building, testing and the demo need. Safe to run again; the only place that names packages.
+# Installs every Debian 12 package that building, testing and the demo need. Safe to run again; the only place that names the host's packages.
 # usage: install-deps.sh [--mpi]   --mpi: also Open MPI, with which builds can share profiling under mpirun
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
@@ -24,6 +24,10 @@ packages=(
   # promtool, which checks what /metrics says
   prometheus
 )
+# The cross-build for Arm and its emulator. On Arm itself the preset release is that build.
+if [ "$(dpkg --print-architecture)" = amd64 ]; then
+  packages+=(g++-aarch64-linux-gnu qemu-user)
+fi
 case "${1:-}" in
   '') ;;
   --mpi) packages+=(openmpi-bin libopenmpi-dev) ;;
