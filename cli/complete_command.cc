@@ -1,8 +1,11 @@
 // thermocline complete: a client of thermocline serve.
 // SPDX-License-Identifier: Apache-2.0
+#include <absl/strings/ascii.h>
 #include <unicode/utf8.h>
 
 #include <cstdio>
+#include <cstdlib>
+#include <fstream>
 #include <memory>
 #include <optional>
 
@@ -11,19 +14,22 @@
 #include "cli/completion_output.h"
 #include "cli/duration_flag.h"
 #include "cli/sampling_flags.h"
+#include "core/replace_file.h"
 #include "server/grpc_log.h"
 
 namespace thermocline {
 namespace {
 
 struct Flags {
-  std::string server = "127.0.0.1:50051";
+  RemoteServer server{.address = "127.0.0.1:50051"};
+  std::string api_key_file, api_key_variable;
   std::string prompt;
   SamplingFlags sampling;
   bool parse_special = false;
   bool echo = false;
   int top_logprobs = 0;
   std::optional<int64_t> timeout_ms;
+  std::string trace;  // file
   bool json = false;
 };
 
@@ -46,10 +52,30 @@ absl::Status CheckUtf8(const Flags& flags) {
   return absl::OkStatus();
 }
 
+// Not from the command line itself, which everybody on the machine can read. Empty: none is to be shown.
+absl::StatusOr<std::string> ReadKey(const Flags& flags) {
+  std::string key;
+  if (!flags.api_key_file.empty()) {
+    std::ifstream file(flags.api_key_file);
+    std::getline(file, key);
+    absl::StripAsciiWhitespace(&key);
+    if (key.empty()) return FailedPrecondition("{}: has no key in its first line", flags.api_key_file);
+  } else if (!flags.api_key_variable.empty()) {
+    const char* const value = std::getenv(flags.api_key_variable.c_str());
+    key = value != nullptr ? value : "";
+    if (key.empty()) return FieldError("--api-key-env", fmt::format("{} is not set", flags.api_key_variable));
+  }
+  return key;
+}
+
 absl::Status Complete(const Flags& flags) {
   TC_RETURN_IF_ERROR(CheckUtf8(flags));
-  RemoteCompletion completion{
-      .server = flags.server, .prompt = flags.prompt, .parse_special = flags.parse_special};
+  RemoteCompletion completion{.server = flags.server,
+                              .prompt = flags.prompt,
+                              .parse_special = flags.parse_special,
+                              .trace = !flags.trace.empty()};
+  TC_ASSIGN_OR_RETURN(completion.server.api_key, ReadKey(flags));
+  TC_RETURN_IF_ERROR(completion.server.Validate());
   TC_RETURN_IF_ERROR(FillRequest(flags.sampling, completion.options));
   completion.options.echo = flags.echo;
   completion.options.top_logprobs = flags.top_logprobs;
@@ -57,14 +83,16 @@ absl::Status Complete(const Flags& flags) {
 
   SendGrpcLogToSpdlog();
   CompletionDelta whole;
-  const absl::StatusOr<CompletionSummary> summary = CompleteRemotely(completion, [&](CompletionDelta piece) {
+  const absl::StatusOr<RemoteSummary> answer = CompleteRemotely(completion, [&](CompletionDelta piece) {
     AppendPiece(std::move(piece), /*stream=*/!flags.json, whole);
   });
   if (!flags.json && !whole.text.empty()) fmt::print("\n");
-  TC_RETURN_IF_ERROR(summary.status());
-  if (flags.json) fmt::print("{}\n", CompletionJson(whole, *summary).dump());
-  PrintSummary(*summary);
-  if (summary->finish_reason == FinishReason::kError) return Internal("the model's logits were not finite");
+  TC_RETURN_IF_ERROR(answer.status());
+  const CompletionSummary& summary = answer->summary;
+  if (flags.json) fmt::print("{}\n", CompletionJson(whole, summary).dump());
+  PrintSummary(summary);
+  if (!flags.trace.empty()) TC_RETURN_IF_ERROR(ReplaceFile(flags.trace, answer->trace));
+  if (summary.finish_reason == FinishReason::kError) return Internal("the model's logits were not finite");
   return absl::OkStatus();
 }
 
@@ -73,7 +101,20 @@ absl::Status Complete(const Flags& flags) {
 void AddCompleteCommand(CLI::App& program, Command& command) {
   CLI::App* complete = program.add_subcommand("complete", "Complete a prompt on a running server");
   auto flags = std::make_shared<Flags>();
-  complete->add_option("--server", flags->server, "HOST:PORT of thermocline serve")->capture_default_str();
+  complete->add_option("--server", flags->server.address, "HOST:PORT of thermocline serve")
+      ->capture_default_str();
+  complete->add_option(
+      "--tls-ca", flags->server.tls_ca,
+      "PEM file of the authorities of which the server must show a certificate; turns TLS on");
+  complete->add_option("--tls-cert", flags->server.tls_certificate,
+                       "PEM file of a certificate to show to the server, and its chain");
+  complete->add_option("--tls-key", flags->server.tls_key, "PEM file of its private key");
+  CLI::Option* const key_file =
+      complete->add_option("--api-key-file", flags->api_key_file, "file whose first line is the key to show");
+  complete
+      ->add_option("--api-key-env", flags->api_key_variable,
+                   "environment variable that holds the key to show")
+      ->excludes(key_file);
   complete->add_option("--prompt", flags->prompt, "text to complete")->required();
   AddSamplingFlags(*complete, flags->sampling);
   complete->add_flag("--parse-special", flags->parse_special,
@@ -83,6 +124,10 @@ void AddCompleteCommand(CLI::App& program, Command& command) {
                        "log-probabilities of every token and of the K likeliest [0, 20], with --json");
   complete->add_option("--timeout", flags->timeout_ms, "deadline of the call, such as 30s or 500ms")
       ->transform(InMilliseconds());
+  complete->add_option(
+      "--trace", flags->trace,
+      "write when what happened to the request on the server to this file, for Perfetto; the "
+      "server needs --request-traces");
   complete->add_flag("--json", flags->json, "print one JSON object instead of streaming");
   complete->callback([flags, &command] { command.action = [flags] { return Complete(*flags); }; });
 }

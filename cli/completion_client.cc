@@ -2,9 +2,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/completion_client.h"
 
+#include <absl/strings/ascii.h>
 #include <grpcpp/grpcpp.h>
 
+#include <algorithm>
 #include <cmath>
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <utility>
 
@@ -55,6 +59,7 @@ v1::StreamCompleteRequest ToMessage(const RemoteCompletion& completion) {
   message.mutable_output()->set_echo(options.echo);
   message.mutable_output()->set_logprobs(options.logprobs);
   message.mutable_output()->set_top_logprobs(options.top_logprobs);
+  if (completion.trace) message.mutable_output()->set_trace(true);
   return message;
 }
 
@@ -119,34 +124,73 @@ absl::StatusOr<CompletionSummary> FromMessage(const v1::CompletionSummary& messa
   return summary;
 }
 
-absl::StatusOr<CompletionSummary> Call(const RemoteCompletion& completion,
-                                       absl::FunctionRef<void(CompletionDelta)> on_delta) {
+absl::StatusOr<std::string> ReadPem(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  if (!file) return FailedPrecondition("{}: cannot be read", path);
+  if (text.find("-----BEGIN ") == std::string::npos) return FailedPrecondition("{}: is no PEM file", path);
+  return text;
+}
+
+absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> CredentialsOf(const RemoteServer& server) {
+  if (server.tls_ca.empty()) return grpc::InsecureChannelCredentials();
+  grpc::SslCredentialsOptions options;
+  TC_ASSIGN_OR_RETURN(options.pem_root_certs, ReadPem(server.tls_ca));
+  if (!server.tls_certificate.empty()) {
+    TC_ASSIGN_OR_RETURN(options.pem_cert_chain, ReadPem(server.tls_certificate));
+    TC_ASSIGN_OR_RETURN(options.pem_private_key, ReadPem(server.tls_key));
+  }
+  return grpc::SslCredentials(options);
+}
+
+absl::StatusOr<RemoteSummary> Call(const RemoteCompletion& completion,
+                                   absl::FunctionRef<void(CompletionDelta)> on_delta) {
+  TC_ASSIGN_OR_RETURN(const auto credentials, CredentialsOf(completion.server));
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(-1);
   const auto stub = v1::CompletionService::NewStub(
-      grpc::CreateCustomChannel(completion.server, grpc::InsecureChannelCredentials(), arguments));
+      grpc::CreateCustomChannel(completion.server.address, credentials, arguments));
   grpc::ClientContext context;
+  if (!completion.server.api_key.empty())
+    context.AddMetadata("authorization", "Bearer " + completion.server.api_key);
   if (completion.timeout) context.set_deadline(std::chrono::system_clock::now() + *completion.timeout);
 
   const auto reader = stub->StreamComplete(&context, ToMessage(completion));
   std::optional<absl::StatusOr<CompletionSummary>> summary;
+  std::string trace;
   for (v1::StreamCompleteResponse response; reader->Read(&response);) {
     if (response.has_delta()) on_delta(FromMessage(*response.mutable_delta()));
-    if (response.has_summary()) summary = FromMessage(response.summary());
+    if (!response.has_summary()) continue;
+    summary = FromMessage(response.summary());
+    trace = response.summary().trace();
   }
   TC_RETURN_IF_ERROR(FromGrpcStatus(reader->Finish()));
   if (!summary) return Internal("the stream ended without a summary");
-  return *std::move(summary);
+  TC_RETURN_IF_ERROR(summary->status());
+  return RemoteSummary{**std::move(summary), std::move(trace)};
 }
 
 }  // namespace
 
-absl::StatusOr<CompletionSummary> CompleteRemotely(const RemoteCompletion& completion,
-                                                   absl::FunctionRef<void(CompletionDelta)> on_delta) {
-  absl::StatusOr<CompletionSummary> summary = Call(completion, on_delta);
+absl::Status RemoteServer::Validate() const {
+  if (tls_certificate.empty() != tls_key.empty()) {
+    return FieldError(tls_key.empty() ? "--tls-key" : "--tls-cert",
+                      "is missing: a certificate and its private key go together");
+  }
+  if (!tls_certificate.empty() && tls_ca.empty())
+    return FieldError("--tls-ca", "is missing: a client's certificate is shown over TLS alone");
+  // The key itself stays out of the message.
+  if (!std::ranges::all_of(api_key, absl::ascii_isgraph))
+    return FieldError("the key", "has characters that no key has");
+  return absl::OkStatus();
+}
+
+absl::StatusOr<RemoteSummary> CompleteRemotely(const RemoteCompletion& completion,
+                                               absl::FunctionRef<void(CompletionDelta)> on_delta) {
+  absl::StatusOr<RemoteSummary> summary = Call(completion, on_delta);
   if (summary.ok()) return summary;
   return absl::Status(summary.status().code(),
-                      fmt::format("{}: {}", completion.server, MessageOf(summary.status())));
+                      fmt::format("{}: {}", completion.server.address, MessageOf(summary.status())));
 }
 
 }  // namespace thermocline

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/http_flags.h"
 
+#include "cli/duration_flag.h"
 #include "model/chat_template.h"
 
 namespace thermocline {
@@ -10,6 +11,7 @@ absl::StatusOr<OpenAiServerOptions> HttpFlags::Options(const TlsFiles& tls) cons
   OpenAiServerOptions checked = options;
   checked.http.listen = listen;
   checked.http.tls = tls;
+  checked.http.stream_keepalive = std::chrono::milliseconds(sse_keepalive_ms);
   TC_RETURN_IF_ERROR(checked.Validate());
   return checked;
 }
@@ -23,6 +25,11 @@ void AddHttpFlags(CLI::App& command, HttpFlags& flags) {
       ->capture_default_str();
   command.add_option("--http-max-connections", http.max_connections, "more are refused")
       ->capture_default_str();
+  command
+      .add_option("--sse-keepalive", flags.sse_keepalive_ms,
+                  "a stream that is silent for so long, such as 10s, gets a comment, so that proxies keep it")
+      ->transform(InMilliseconds())
+      ->default_str("10s");
   command.add_option(
       "--cors-origin", flags.options.cors.allowed_origins,
       "an origin whose web pages may call, such as https://example.org, or *; may be repeated");

@@ -22,13 +22,19 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> OpenModel(const ModelFlags& flags, 
     if (!activation.ok()) return FieldError("--activation", MessageOf(activation.status()));
     options.activation = *activation;
   }
+  const KernelTable* kernels = &BestKernels();
+  if (!flags.isa.empty()) {
+    const auto chosen = KernelsFor(flags.isa);
+    if (!chosen.ok()) return FieldError("--isa", MessageOf(chosen.status()));
+    kernels = *chosen;
+  }
   TC_ASSIGN_OR_RETURN(std::unique_ptr<ThreadTeam> team, CreateTeam(threads));
   if (!opened) {
     TC_ASSIGN_OR_RETURN(opened, Checkpoint::Open(flags.path, options));
   }
   auto model =
       std::make_unique<LoadedModel>(LoadedModel{.checkpoint = *std::move(opened), .team = std::move(team)});
-  model->cpu = {.team = model->team.get(), .kernels = &BestKernels()};
+  model->cpu = {.team = model->team.get(), .kernels = kernels};
   const ModelConfig& config = model->checkpoint.config;
   if (flags.context < 0 || flags.context > config.context_length) {
     return FieldError("--context", fmt::format("is {}, the model's context is {} tokens", flags.context,
@@ -104,6 +110,8 @@ void AddModelFlags(CLI::App& command, ModelFlags& flags) {
       ->capture_default_str();
   command.add_option("--activation", flags.activation,
                      "relu, silu or fatrelu, where a GGUF file does not tell (ReLU-fied LLaMA models)");
+  command.add_option("--isa", flags.isa,
+                     "instruction set of the CPU's kernels, as `doctor` lists them; the best by default");
 }
 
 void AddExecutionFlags(CLI::App& command, ExecutionFlags& flags) {

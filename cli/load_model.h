@@ -23,6 +23,7 @@ struct ModelFlags {
   int threads = 0;         // 0: all usable CPUs
   int64_t context = 0;     // tokens; 0: the model's, at most kDefaultContext
   std::string activation;  // empty: what the file says
+  std::string isa;         // empty: the best that this CPU runs
 };
 
 // How a model is decoded.
@@ -45,7 +46,7 @@ struct KvCacheFlags {
 // --context asks for more.
 inline constexpr int64_t kDefaultContext = 8192;
 
-// MODEL, --threads, --context, --activation.
+// MODEL, --threads, --context, --activation, --isa.
 void AddModelFlags(CLI::App& command, ModelFlags& flags);
 // --mode, --profile, --device, --gpu-memory, --keep-host-copy.
 void AddExecutionFlags(CLI::App& command, ExecutionFlags& flags);

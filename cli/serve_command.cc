@@ -22,6 +22,7 @@
 #include "server/metrics.h"
 #include "server/openai_server.h"
 #include "server/request_log.h"
+#include "server/request_traces.h"
 
 namespace thermocline {
 namespace {
@@ -37,6 +38,9 @@ struct Flags {
   HttpFlags http;
   SecurityFlags security;
   KvCacheFlags cache{.shared = true};
+  std::string log_level = "info";
+  bool log_prompts = false;
+  int64_t request_traces = 0;
   int64_t shutdown_timeout_ms = CompletionServerOptions().shutdown_timeout.count();
 };
 
@@ -92,7 +96,10 @@ struct Serving {
       : tokenizer(*loaded.checkpoint.tokenizer),
         model(Describe(loaded)),
         scheduler(*loaded.runner, tokenizer, WithCallback(flags.scheduler, std::move(on_runner_lost))),
-        metrics(model.name, {.tokens_per_page = kKvPageTokens, .pages = scheduler.stats().pages}) {}
+        metrics(model.name, {.tokens_per_page = kKvPageTokens, .pages = scheduler.stats().pages}),
+        log({.level = *ParseLogLevel(flags.log_level), .log_prompts = flags.log_prompts}),
+        traces(flags.request_traces),
+        traces_if_any(flags.request_traces > 0 ? &traces : nullptr) {}
 
   static SchedulerOptions WithCallback(SchedulerOptions options,
                                        std::function<void(const absl::Status&)> on_runner_lost) {
@@ -111,6 +118,8 @@ struct Serving {
   Scheduler scheduler;
   ServerMetrics metrics;
   RequestLog log;
+  RequestTraces traces;
+  RequestTraces* const traces_if_any;        // nullptr: none may be asked for
   std::unique_ptr<Credentials> credentials;  // nullptr: everybody may call
   std::optional<ChatTemplate> chat_template;
   std::unique_ptr<CompletionServer> grpc;
@@ -128,7 +137,8 @@ absl::Status Serving::Start(const Flags& flags, const CompletionServerOptions& o
                                                      .model = model,
                                                      .metrics = metrics,
                                                      .log = log,
-                                                     .credentials = credentials.get()},
+                                                     .credentials = credentials.get(),
+                                                     .traces = traces_if_any},
                                                     options));
   if (!flags.http.enabled()) return absl::OkStatus();
   TC_ASSIGN_OR_RETURN(const OpenAiServerOptions http_options, flags.http.Options(flags.security.tls));
@@ -139,7 +149,8 @@ absl::Status Serving::Start(const Flags& flags, const CompletionServerOptions& o
                                                  .metrics = metrics,
                                                  .log = log,
                                                  .credentials = credentials.get(),
-                                                 .activity = &loaded.runner->activity()},
+                                                 .activity = &loaded.runner->activity(),
+                                                 .traces = traces_if_any},
                                                 http_options));
   return absl::OkStatus();
 }
@@ -169,6 +180,10 @@ bool Serving::Shutdown() {
 absl::Status Serve(const Flags& flags) {
   TC_RETURN_IF_ERROR(CheckCapacityFlags(flags.scheduler, flags.cache));
   TC_RETURN_IF_ERROR(CheckAuditFlag(flags.scheduler));
+  if (flags.request_traces < 0 || flags.request_traces > RequestTraces::kMost) {
+    return FieldError("--request-traces",
+                      fmt::format("is {}, allowed are [0, {}]", flags.request_traces, RequestTraces::kMost));
+  }
   CompletionServerOptions options = flags.server;
   options.tls = flags.security.tls;
   options.shutdown_timeout = std::chrono::milliseconds(flags.shutdown_timeout_ms);
@@ -212,6 +227,15 @@ void AddServeCommand(CLI::App& program, Command& command) {
   AddSecurityFlags(*serve, flags->security);
   AddHttpFlags(*serve, flags->http);
   AddAuditFlag(*serve, flags->scheduler);
+  serve->add_option("--log-level", flags->log_level, "the least that is logged: debug, info, warning, error")
+      ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
+      ->capture_default_str();
+  serve->add_flag("--log-prompts", flags->log_prompts,
+                  "prompts and completions are logged too, up to 64 KiB of each");
+  serve
+      ->add_option("--request-traces", flags->request_traces,
+                   "requests that may have a trace of theirs in their answer, at once; at most 64, 0: none")
+      ->capture_default_str();
   serve
       ->add_option("--shutdown-timeout", flags->shutdown_timeout_ms,
                    "what running completions get to finish after a signal, such as 30s or 500ms")

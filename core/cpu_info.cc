@@ -2,14 +2,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/cpu_info.h"
 
-#include <absl/strings/match.h>
+#include <absl/strings/ascii.h>
 #include <absl/strings/numbers.h>
+#include <absl/strings/str_join.h>
 #include <absl/strings/str_split.h>
 #include <absl/strings/strip.h>
+#include <fmt/format.h>
 #include <sched.h>
 
 #include <algorithm>
 #include <fstream>
+#include <iterator>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,23 +20,46 @@
 namespace thermocline {
 namespace {
 
-// The value of the first line "key : value" of a /proc file; empty when absent.
-std::string ProcField(const char* path, std::string_view key) {
+std::string ReadText(const char* path) {
   std::ifstream file(path);
-  for (std::string line; std::getline(file, line);) {
-    if (!absl::StartsWith(line, {key.data(), key.size()})) continue;
-    const size_t colon = line.find(':');
-    if (colon != std::string::npos) return std::string(absl::StripAsciiWhitespace(line.substr(colon + 1)));
-  }
-  return "";
+  return {std::istreambuf_iterator<char>(file), {}};
 }
 
-int64_t MemoryField(std::string_view key) {
-  const std::string text = ProcField("/proc/meminfo", key);
+// The values of the lines "key : value" of a /proc file's text, in their order.
+std::vector<std::string> ProcFields(std::string_view text, std::string_view key) {
+  std::vector<std::string> values;
+  for (const absl::string_view line : absl::StrSplit(absl::string_view(text.data(), text.size()), '\n')) {
+    const size_t colon = line.find(':');
+    if (colon == absl::string_view::npos) continue;
+    const absl::string_view found = absl::StripAsciiWhitespace(line.substr(0, colon));
+    if (found == absl::string_view(key.data(), key.size()))
+      values.emplace_back(absl::StripAsciiWhitespace(line.substr(colon + 1)));
+  }
+  return values;
+}
+
+int64_t MemoryField(std::string_view text, std::string_view key) {
+  const std::vector<std::string> values = ProcFields(text, key);
   int64_t kibibytes = 0;
-  const std::vector<std::string> words = absl::StrSplit(text, ' ');
-  if (words.empty() || !absl::SimpleAtoi(words[0], &kibibytes)) return 0;
+  if (values.empty() || !absl::SimpleAtoi(absl::StripSuffix(values[0], " kB"), &kibibytes)) return 0;
   return kibibytes * 1024;
+}
+
+// The cores of servers and boards that this program is likely to meet.
+constexpr struct {
+  std::string_view implementer, part, name;
+} kArmCores[] = {
+    {"0x41", "0xd03", "Cortex-A53"},  {"0x41", "0xd05", "Cortex-A55"},  {"0x41", "0xd07", "Cortex-A57"},
+    {"0x41", "0xd08", "Cortex-A72"},  {"0x41", "0xd0b", "Cortex-A76"},  {"0x41", "0xd41", "Cortex-A78"},
+    {"0x41", "0xd0c", "Neoverse-N1"}, {"0x41", "0xd40", "Neoverse-V1"}, {"0x41", "0xd49", "Neoverse-N2"},
+    {"0x41", "0xd4f", "Neoverse-V2"}, {"0x46", "0x001", "A64FX"},       {"0x48", "0xd01", "Kunpeng-920"},
+    {"0xc0", "0xac3", "Ampere-1"},
+};
+
+std::string ArmCoreName(std::string_view implementer, std::string_view part) {
+  for (const auto& core : kArmCores)
+    if (core.implementer == implementer && core.part == part) return std::string(core.name);
+  return fmt::format("Arm implementer {} part {}", implementer, part);
 }
 
 // Size of the largest cache that CPU 0 sees ("32768K" in sysfs); 0 where the system does not say.
@@ -57,17 +83,30 @@ int CgroupCpus() {
 
 }  // namespace
 
+std::string CpuName(std::string_view cpuinfo) {
+  const std::vector<std::string> models = ProcFields(cpuinfo, "model name");
+  if (!models.empty() && !models[0].empty()) return models[0];
+  const std::vector<std::string> implementers = ProcFields(cpuinfo, "CPU implementer");
+  const std::vector<std::string> parts = ProcFields(cpuinfo, "CPU part");
+  std::vector<std::string> names;  // each once
+  for (size_t i = 0; i < std::min(implementers.size(), parts.size()); ++i) {
+    std::string name = ArmCoreName(implementers[i], parts[i]);
+    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(std::move(name));
+  }
+  return names.empty() ? "unknown" : absl::StrJoin(names, " + ");
+}
+
 CpuInfo ReadCpuInfo() {
   CpuInfo info;
-  info.model_name = ProcField("/proc/cpuinfo", "model name");
-  if (info.model_name.empty()) info.model_name = "unknown";
+  info.model_name = CpuName(ReadText("/proc/cpuinfo"));
   cpu_set_t set;
   CPU_ZERO(&set);
   if (sched_getaffinity(0, sizeof set, &set) == 0) info.usable_threads = std::max(1, CPU_COUNT(&set));
   if (const int quota = CgroupCpus(); quota > 0) info.usable_threads = std::min(info.usable_threads, quota);
   info.last_level_cache_bytes = LastLevelCacheBytes();
-  info.memory_bytes = MemoryField("MemTotal");
-  info.available_memory_bytes = MemoryField("MemAvailable");
+  const std::string memory = ReadText("/proc/meminfo");
+  info.memory_bytes = MemoryField(memory, "MemTotal");
+  info.available_memory_bytes = MemoryField(memory, "MemAvailable");
   return info;
 }
 

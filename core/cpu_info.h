@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace thermocline {
 
@@ -16,5 +17,10 @@ struct CpuInfo {
 };
 
 CpuInfo ReadCpuInfo();
+
+// What the text of /proc/cpuinfo calls the processor. x86 names the model; Arm gives numbers for implementer
+// and part, which become names where they are known here ("Cortex-A55 + Cortex-A76" where cores differ) and
+// stay numbers elsewhere. "unknown" when neither is there.
+std::string CpuName(std::string_view cpuinfo);
 
 }  // namespace thermocline

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "scheduler/request_trace.h"
+
 namespace thermocline {
 
 Batcher::Batcher(ModelRunner& runner, int64_t max_running, int64_t audit_every,
@@ -39,7 +41,9 @@ bool Batcher::TryAdmit(std::shared_ptr<Sequence> sequence) {
   }
   while (static_cast<int64_t>(s.pages.size()) < PagesFor(n_tokens)) s.pages.push_back(*pool_.Allocate());
 
-  if (s.completion.Admit(now_(), s.n_computed)) {
+  const TimePoint now = now_();
+  s.EnterPhase("prefill", now);
+  if (s.completion.Admit(now, s.n_computed)) {
     counts_.prefix_queried_tokens += static_cast<uint64_t>(n_tokens);
     counts_.prefix_hit_tokens += static_cast<uint64_t>(s.n_computed);
   }
@@ -69,10 +73,26 @@ absl::Status Batcher::Step() {
     running_.clear();
     return lost;
   }
+  TraceStep(begin);
   Complete();
   times_.Record(plan_.phase, step_counts().last_tokens,
                 std::chrono::duration<double>(now_() - begin).count());
   return absl::OkStatus();
+}
+
+void Batcher::TraceStep(TimePoint begin) {
+  for (const SliceWork& work : work_) {
+    const Sequence& sequence = *work.sequence;
+    if (!sequence.request.trace) continue;
+    sequence.request.trace->AddStep({.phase = plan_.phase,
+                                     .begin = begin,
+                                     .end = now_(),
+                                     .first_position = sequence.n_computed,
+                                     .n_tokens = work.n_tokens,
+                                     .step_requests = step_counts().last_requests,
+                                     .step_tokens = step_counts().last_tokens,
+                                     .audited = work.audited});
+  }
 }
 
 void Batcher::PlanNext() {
@@ -107,6 +127,7 @@ bool Batcher::GetPages(size_t index, int64_t n_tokens) {
 
 void Batcher::PreemptLast() {
   Sequence& sequence = *running_.back();
+  sequence.EnterPhase("queued", now_());
   pool_.Release(sequence.pages);
   sequence.n_computed = 0;
   sequence.n_published = 0;
@@ -129,7 +150,9 @@ void Batcher::Advance(const SliceWork& work) {
   Sequence& sequence = *work.sequence;
   sequence.n_computed += work.n_tokens;
   if (work.logits.empty()) return;
-  const std::optional<TokenId> token = sequence.completion.Take(work.logits, now_(), scratch_);
+  const TimePoint now = now_();
+  sequence.EnterPhase("decode", now);
+  const std::optional<TokenId> token = sequence.completion.Take(work.logits, now, scratch_);
   if (!token) return;
   // Only now: what led to logits that are no numbers must not lead other requests there.
   PublishPages(sequence);

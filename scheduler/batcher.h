@@ -70,6 +70,7 @@ class Batcher {
   // it was the last itself.
   bool GetPages(size_t index, int64_t n_tokens);
   void PreemptLast();
+  void TraceStep(TimePoint begin);
   void Complete();
   void Advance(const SliceWork& work);
   void PublishPages(Sequence& sequence);

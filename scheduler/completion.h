@@ -39,6 +39,7 @@ class Completion {
   // the logits are not finite.
   std::optional<TokenId> Take(std::span<const float> logits, TimePoint now, SamplerScratch& scratch);
   void CountDecodeStep(const StepFigures& share) { summary_.decode_steps.Add(share); }
+  void CountAudit(const AuditFigures& audit) { summary_.audits.Add(audit); }
 
   // Gives out what was held back of the text. What is not done ends for want of time.
   CompletionSummary Finish();

@@ -248,11 +248,17 @@ void CpuDevice::Begin(const DeviceStep& step) {
   }
 }
 
+void CpuDevice::CountLink(int64_t rows, int64_t cols) {
+  if (kind_ != DeviceKind::kCpu) work_.link_bytes += rows * cols * static_cast<int64_t>(sizeof(float));
+}
+
 void CpuDevice::SetResidual(MatrixView<const float> residual) {
+  CountLink(residual.rows, residual.cols);
   Copy(residual, Rows(scratch_.residual, residual.rows));
 }
 
 void CpuDevice::GetResidual(MatrixView<float> residual) {
+  CountLink(residual.rows, residual.cols);
   Copy(Rows(scratch_.residual, residual.rows), residual);
 }
 
@@ -354,8 +360,15 @@ void CpuDevice::Attention(int64_t layer, const DeviceStep& step) {
   AddBias(context_, weights.down_bias, block);
 }
 
-void CpuDevice::SetInput(MatrixView<const float> input) { Copy(input, Rows(scratch_.input, input.rows)); }
-void CpuDevice::GetInput(MatrixView<float> input) { Copy(Rows(scratch_.input, input.rows), input); }
+void CpuDevice::SetInput(MatrixView<const float> input) {
+  CountLink(input.rows, input.cols);
+  Copy(input, Rows(scratch_.input, input.rows));
+}
+
+void CpuDevice::GetInput(MatrixView<float> input) {
+  CountLink(input.rows, input.cols);
+  Copy(Rows(scratch_.input, input.rows), input);
+}
 
 void CpuDevice::Predict(int64_t layer, const DeviceStep& step, std::span<MarkedNeurons> marked) {
   layers_[static_cast<size_t>(layer)].predictor->Predict(context_, Rows(scratch_.input, step.n_tokens),
@@ -448,12 +461,20 @@ NeuronWork CpuDevice::SparseNeurons(const NeuronTable& table, NeuronSelection ca
   return {.marked = reads.gate_rows, .active = reads.down_rows, .bytes = reads.Bytes(table.bundles)};
 }
 
-void CpuDevice::GetPartial(MatrixView<float> partial) { Copy(Rows(scratch_.update, partial.rows), partial); }
+void CpuDevice::GetPartial(MatrixView<float> partial) {
+  CountLink(partial.rows, partial.cols);
+  Copy(Rows(scratch_.update, partial.rows), partial);
+}
 
-void CpuDevice::AddOwnPartial(const DeviceStep& step) { AddPartial(Rows(scratch_.update, step.n_tokens)); }
+void CpuDevice::AddToBlock(MatrixView<const float> partial) {
+  AddRows(context_, partial, Rows(finishes_blocks() ? scratch_.block : scratch_.residual, partial.rows));
+}
+
+void CpuDevice::AddOwnPartial(const DeviceStep& step) { AddToBlock(Rows(scratch_.update, step.n_tokens)); }
 
 void CpuDevice::AddPartial(MatrixView<const float> partial) {
-  AddRows(context_, partial, Rows(finishes_blocks() ? scratch_.block : scratch_.residual, partial.rows));
+  CountLink(partial.rows, partial.cols);
+  AddToBlock(partial);
 }
 
 void CpuDevice::EndBlock(int64_t layer, const DeviceStep& step) {
@@ -463,6 +484,7 @@ void CpuDevice::EndBlock(int64_t layer, const DeviceStep& step) {
 }
 
 void CpuDevice::Head(std::span<const int64_t> rows, MatrixView<float> logits) {
+  CountLink(logits.rows, logits.cols);
   const auto normed = Rows(scratch_.normed, logits.rows);
   for (size_t i = 0; i < rows.size(); ++i) {
     const auto to = static_cast<int64_t>(i);

@@ -144,7 +144,11 @@ class CpuDevice final : public Device {
   bool finishes_blocks() const { return config_.post_norms || config_.residual_scale != 1; }
   // residual += residual_scale * norm(update), with the norm where there is one. `update` is written over.
   void AddToResidual(const NormWeights& norm, MatrixView<float> update);
+  // To the sum of the feed-forward block.
+  void AddToBlock(MatrixView<const float> partial);
 
+  // Activations that would cross the link if an emulated accelerator were a real one.
+  void CountLink(int64_t rows, int64_t cols);
   NeuronWork DenseNeurons(const Layer& layer, int64_t index, int64_t n_tokens);
   NeuronWork SparseNeurons(const NeuronTable& table, NeuronSelection candidates, int64_t first_token,
                            int64_t n_tokens);

@@ -21,6 +21,7 @@ NeuronWork& NeuronWork::operator+=(const NeuronWork& other) {
   active += other.active;
   marked_active += other.marked_active;
   bytes += other.bytes;
+  link_bytes += other.link_bytes;
   return *this;
 }
 

@@ -41,12 +41,13 @@ struct DeviceStep {
       nullptr;  // hears of neurons that fire, but of dense steps; nullptr: nobody watches
 };
 
-// What a device did for its neurons of one layer.
+// What a device did for its neurons.
 struct NeuronWork {
   int64_t marked = 0;         // gates computed
   int64_t active = 0;         // not zero for some token; 0 in dense steps, which do not look
   int64_t marked_active = 0;  // audits: active and marked by the predictor
   int64_t bytes = 0;          // of weights read
+  int64_t link_bytes = 0;     // copied between an accelerator's memory and the host's
   NeuronWork& operator+=(const NeuronWork& other);
 };
 

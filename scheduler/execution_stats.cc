@@ -27,6 +27,7 @@ void ExecutionSummer::Add(const OperatorGraph& graph, std::span<const OperatorTi
                           ExecutionStats& stats) {
   const bool has_accelerators = graph.n_devices() > 1;
   stats.busy_seconds.resize(std::max(stats.busy_seconds.size(), static_cast<size_t>(graph.n_devices())));
+  stats.layer_seconds.resize(stats.busy_seconds.size());
   ++stats.steps;
   stats.operators += timings.size();
   cpu_.clear();
@@ -38,7 +39,13 @@ void ExecutionSummer::Add(const OperatorGraph& graph, std::span<const OperatorTi
       continue;
     }
     const size_t device = static_cast<size_t>(graph.at(static_cast<OperatorId>(i)).device);
-    stats.busy_seconds[device] += Seconds(timing.end - timing.begin);
+    const double seconds = Seconds(timing.end - timing.begin);
+    stats.busy_seconds[device] += seconds;
+    if (const int32_t layer = graph.at(static_cast<OperatorId>(i)).layer; layer >= 0) {
+      std::vector<double>& layers = stats.layer_seconds[device];
+      layers.resize(std::max(layers.size(), static_cast<size_t>(layer) + 1));
+      layers[static_cast<size_t>(layer)] += seconds;
+    }
     if (timing.handed_over) {
       ++stats.hand_overs;
       stats.hand_over_seconds += Seconds(timing.begin - timing.ready);

@@ -20,6 +20,14 @@ struct OperatorTiming {
   bool handed_over = false;  // its last prerequisite was done on another device's executor
 };
 
+// Hears of every graph that a step runs, on the thread that asked for the step.
+class OperatorObserver {
+ public:
+  virtual ~OperatorObserver() = default;
+  // The timings are those of the graph's operators.
+  virtual void OnRun(const OperatorGraph& graph, std::span<const OperatorTiming> timings) = 0;
+};
+
 // Sums over the steps that were recorded.
 struct ExecutionStats {
   uint64_t steps = 0;
@@ -28,8 +36,12 @@ struct ExecutionStats {
   uint64_t hand_overs = 0;           // operators whose last prerequisite ran on another device
   double hand_over_seconds = 0;      // from ready to begin, of those
   std::vector<double> busy_seconds;  // (devices)
-  double accelerators_seconds = 0;   // at least one accelerator was at work
-  double overlap_seconds = 0;        // the CPU and at least one accelerator were at work at the same time
+  // (devices)(layers): of its operators of that layer. What an asynchronous device has yet to do when one
+  // returns counts where it is waited for. Operators of no layer, embed and head, are left out.
+  std::vector<std::vector<double>> layer_seconds;
+  uint64_t link_bytes = 0;          // copied between the CPU and accelerators
+  double accelerators_seconds = 0;  // at least one accelerator was at work
+  double overlap_seconds = 0;       // the CPU and at least one accelerator were at work at the same time
   // Share of the time that the less busy side was at work during which the other was too; 0 without
   // accelerators.
   double overlap_ratio() const;

@@ -1,4 +1,4 @@
-// The trace event format: https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
+// Steps and their operators in the trace event format.
 // SPDX-License-Identifier: Apache-2.0
 #include "scheduler/execution_trace.h"
 
@@ -14,27 +14,9 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using nlohmann::ordered_json;
 
-constexpr int kProcess = 1;  // events name a process; there is one
 constexpr int kStepTrack = 0;
 
-// The track (in the format: thread) of a device.
 int TrackOf(int32_t device) { return device + 1; }
-
-// The format's unit, to the nanosecond.
-double Micros(Clock::duration duration) {
-  const auto nanos = std::chrono::duration_cast<std::chrono::nanoseconds>(duration).count();
-  return static_cast<double>(nanos) / 1e3;
-}
-
-void AddTrack(int track, const std::string& name, ordered_json& events) {
-  events.push_back(
-      {{"name", "thread_name"}, {"ph", "M"}, {"pid", kProcess}, {"tid", track}, {"args", {{"name", name}}}});
-  events.push_back({{"name", "thread_sort_index"},
-                    {"ph", "M"},
-                    {"pid", kProcess},
-                    {"tid", track},
-                    {"args", {{"sort_index", track}}}});
-}
 
 }  // namespace
 
@@ -58,58 +40,25 @@ void ExecutionTrace::AddStep(std::string_view label, const OperatorGraph& graph,
   if (steps_.empty()) origin_ = begin;
   Step& step = steps_.emplace_back();
   step.label = label;
-  step.begin_micros = Micros(begin - origin_);
-  step.duration_micros = Micros(end - begin);
+  step.begin_micros = TraceMicros(begin - origin_);
+  step.duration_micros = TraceMicros(end - begin);
   step.events.reserve(timings.size());
   for (size_t i = 0; i < timings.size(); ++i) {
-    const Operator& traced = graph.at(static_cast<OperatorId>(i));
-    const OperatorTiming& timing = timings[i];
-    step.events.push_back({.name = traced.name,
-                           .layer = traced.layer,
-                           .device = traced.device,
-                           .begin_micros = Micros(timing.begin - origin_),
-                           .duration_micros = Micros(timing.end - timing.begin),
-                           .waited_micros = Micros(timing.begin - timing.ready),
-                           .skipped = timing.skipped,
-                           .handed_over = timing.handed_over});
+    step.events.push_back(EventOf(graph.at(static_cast<OperatorId>(i)), timings[i], origin_));
   }
 }
 
 std::string ExecutionTrace::ToJson() const {
   ordered_json events = ordered_json::array();
-  events.push_back(
-      {{"name", "process_name"}, {"ph", "M"}, {"pid", kProcess}, {"args", {{"name", "thermocline"}}}});
-  AddTrack(kStepTrack, "steps", events);
+  AppendProcess(events);
+  AppendTrack(kStepTrack, "steps", events);
   for (size_t d = 0; d < device_names_.size(); ++d) {
-    AddTrack(TrackOf(static_cast<int32_t>(d)), device_names_[d], events);
+    AppendTrack(TrackOf(static_cast<int32_t>(d)), device_names_[d], events);
   }
   for (const Step& step : steps_) {
-    events.push_back({{"name", step.label},
-                      {"cat", "step"},
-                      {"ph", "X"},
-                      {"pid", kProcess},
-                      {"tid", kStepTrack},
-                      {"ts", step.begin_micros},
-                      {"dur", step.duration_micros}});
-    for (const Event& event : step.events) {
-      ordered_json args = ordered_json::object();
-      if (event.layer >= 0) args["layer"] = event.layer;
-      ordered_json json = {{"name", event.name},
-                           {"cat", event.skipped ? "skipped" : "operator"},
-                           {"ph", event.skipped ? "i" : "X"},
-                           {"pid", kProcess},
-                           {"tid", TrackOf(event.device)},
-                           {"ts", event.begin_micros}};
-      if (event.skipped) {
-        json["s"] = "t";  // drawn on its track alone
-      } else {
-        json["dur"] = event.duration_micros;
-        args["waited_us"] = event.waited_micros;
-        args["handed_over"] = event.handed_over;
-      }
-      json["args"] = std::move(args);
-      events.push_back(std::move(json));
-    }
+    AppendSpan(kStepTrack, "step", step.label, step.begin_micros, step.duration_micros,
+               ordered_json::object(), events);
+    for (const OperatorEvent& event : step.events) AppendOperator(TrackOf(event.device), event, events);
   }
   const ordered_json trace = {{"displayTimeUnit", "ms"},
                               {"otherData", {{"dropped_steps", dropped_steps_}}},

@@ -12,6 +12,7 @@
 #include "core/status.h"
 #include "scheduler/execution_stats.h"
 #include "scheduler/graph.h"
+#include "scheduler/trace_events.h"
 
 namespace thermocline {
 
@@ -31,21 +32,11 @@ class ExecutionTrace {
   absl::Status Write(const std::string& path) const;
 
  private:
-  struct Event {
-    std::string name;
-    int32_t layer = -1;
-    int32_t device = 0;
-    double begin_micros = 0;  // since the first step began
-    double duration_micros = 0;
-    double waited_micros = 0;  // from ready to begin
-    bool skipped = false;
-    bool handed_over = false;
-  };
   struct Step {
     std::string label;
     double begin_micros = 0;
     double duration_micros = 0;
-    std::vector<Event> events;
+    std::vector<OperatorEvent> events;
   };
   std::vector<std::string> device_names_;
   int64_t max_steps_;

@@ -167,6 +167,9 @@ class GpuDevice final : public Device {
   template <typename Work>
   absl::Status ForEachTile(const WeightView& w, const Work& work);
 
+  // What a step copies goes through these, which count it.
+  absl::Status CopyToDevice(std::byte* to, const std::byte* from, int64_t bytes, GpuStream stream);
+  absl::Status CopyToHost(std::byte* to, const std::byte* from, int64_t bytes, GpuStream stream);
   void Want(const float* from, const GpuOwned<HostBlock>& staging, MatrixView<float> to);
   // Starts the copies that are wanted, behind what the compute stream has to do so far.
   absl::Status Publish();

@@ -78,7 +78,7 @@ void GpuDevice::Begin(const DeviceStep& step) {
   }
   const int64_t used_bytes =
       layout_.pages + std::ssize(step.slices) * layout_.most_pages * static_cast<int64_t>(sizeof(int32_t));
-  Note(gpu_->CopyToDevice(scratch_.step, staging, used_bytes, gpu_->compute()));
+  Note(CopyToDevice(scratch_.step, staging, used_bytes, gpu_->compute()));
   Note(gpu_->Fill(reinterpret_cast<std::byte*>(scratch_.counts), 0,
                   config_.n_layers * 2 * static_cast<int64_t>(sizeof(uint64_t)), gpu_->compute()));
 }
@@ -96,11 +96,21 @@ GpuStepView GpuDevice::StepView() const {
 
 // ---- What the host brings and takes
 
+absl::Status GpuDevice::CopyToDevice(std::byte* to, const std::byte* from, int64_t bytes, GpuStream stream) {
+  work_.link_bytes += bytes;
+  return gpu_->CopyToDevice(to, from, bytes, stream);
+}
+
+absl::Status GpuDevice::CopyToHost(std::byte* to, const std::byte* from, int64_t bytes, GpuStream stream) {
+  work_.link_bytes += bytes;
+  return gpu_->CopyToHost(to, from, bytes, stream);
+}
+
 absl::Status GpuDevice::CopyIn(MatrixView<const float> from, const GpuOwned<HostBlock>& staging, float* to,
                                GpuStream stream) {
   CopyRows(from, staging.get().data);
-  return gpu_->CopyToDevice(reinterpret_cast<std::byte*>(to), staging.get().data,
-                            FloatBytes(from.rows, from.cols), stream);
+  return CopyToDevice(reinterpret_cast<std::byte*>(to), staging.get().data, FloatBytes(from.rows, from.cols),
+                      stream);
 }
 
 void GpuDevice::Want(const float* from, const GpuOwned<HostBlock>& staging, MatrixView<float> to) {
@@ -114,13 +124,13 @@ absl::Status GpuDevice::Publish() {
   TC_RETURN_IF_ERROR(gpu_->Record(computed_.get(), gpu_->compute()));
   TC_RETURN_IF_ERROR(gpu_->Wait(transfer, computed_.get()));
   for (const Wanted& wanted : wanted_) {
-    TC_RETURN_IF_ERROR(gpu_->CopyToHost(wanted.staging, reinterpret_cast<const std::byte*>(wanted.from),
-                                        FloatBytes(wanted.to.rows, wanted.to.cols), transfer));
+    TC_RETURN_IF_ERROR(CopyToHost(wanted.staging, reinterpret_cast<const std::byte*>(wanted.from),
+                                  FloatBytes(wanted.to.rows, wanted.to.cols), transfer));
   }
   if (!marks_wanted_.empty()) {
-    TC_RETURN_IF_ERROR(gpu_->CopyToHost(marks_staging_.get().data,
-                                        reinterpret_cast<const std::byte*>(scratch_.marks),
-                                        config_.d_ff * static_cast<int64_t>(sizeof(GpuTokenMask)), transfer));
+    TC_RETURN_IF_ERROR(CopyToHost(marks_staging_.get().data,
+                                  reinterpret_cast<const std::byte*>(scratch_.marks),
+                                  config_.d_ff * static_cast<int64_t>(sizeof(GpuTokenMask)), transfer));
   }
   publishing_ = true;
   return gpu_->Record(delivered_.get(), transfer);
@@ -247,8 +257,8 @@ absl::Status GpuDevice::SendMarks(int64_t layer, const MarkedNeurons& marked) {
   std::fill_n(masks, n, GpuTokenMask{0});
   const NeuronSelection selection = marked.selection();
   for (size_t i = 0; i < selection.rows.size(); ++i) masks[selection.rows[i]] = selection.tokens[i];
-  return gpu_->CopyToDevice(reinterpret_cast<std::byte*>(scratch_.marks), marks_staging_.get().data,
-                            n * static_cast<int64_t>(sizeof(GpuTokenMask)), gpu_->compute());
+  return CopyToDevice(reinterpret_cast<std::byte*>(scratch_.marks), marks_staging_.get().data,
+                      n * static_cast<int64_t>(sizeof(GpuTokenMask)), gpu_->compute());
 }
 
 void GpuDevice::AddOwnPartial(const DeviceStep&) {
@@ -278,9 +288,8 @@ absl::Status GpuDevice::FetchFired(int64_t layer) {
   Flush();
   TC_RETURN_IF_ERROR(error_);
   const int64_t n = layers_[static_cast<size_t>(layer)].neurons.n_neurons;
-  TC_RETURN_IF_ERROR(gpu_->CopyToHost(fired_staging_.get().data,
-                                      reinterpret_cast<const std::byte*>(scratch_.fired),
-                                      n * static_cast<int64_t>(sizeof(GpuTokenMask)), gpu_->compute()));
+  TC_RETURN_IF_ERROR(CopyToHost(fired_staging_.get().data, reinterpret_cast<const std::byte*>(scratch_.fired),
+                                n * static_cast<int64_t>(sizeof(GpuTokenMask)), gpu_->compute()));
   return gpu_->Synchronize(gpu_->compute());
 }
 
@@ -309,8 +318,8 @@ void GpuDevice::TellFired(int64_t layer, NeuronActivity& activity) const {
 absl::Status GpuDevice::ReadCounts() {
   TC_RETURN_IF_ERROR(error_);
   TC_RETURN_IF_ERROR(
-      gpu_->CopyToHost(counts_staging_.get().data, reinterpret_cast<const std::byte*>(scratch_.counts),
-                       config_.n_layers * 2 * static_cast<int64_t>(sizeof(uint64_t)), gpu_->compute()));
+      CopyToHost(counts_staging_.get().data, reinterpret_cast<const std::byte*>(scratch_.counts),
+                 config_.n_layers * 2 * static_cast<int64_t>(sizeof(uint64_t)), gpu_->compute()));
   TC_RETURN_IF_ERROR(gpu_->Synchronize(gpu_->compute()));
   const auto* const counts = reinterpret_cast<const uint64_t*>(counts_staging_.get().data);
   for (size_t l = 0; l < layers_.size(); ++l) {

@@ -57,6 +57,7 @@ class GraphExecutor::State {
   void Run(const OperatorGraph& graph);
   std::span<const OperatorTiming> timings() const { return {timings_.data(), run_size_}; }
   const ExecutionStats& stats() const { return stats_; }
+  void CountLinkBytes(int64_t bytes) { stats_.link_bytes += static_cast<uint64_t>(bytes); }
   void ResetStats() { stats_ = {}; }
 
  private:
@@ -261,6 +262,7 @@ absl::StatusOr<std::unique_ptr<GraphExecutor>> GraphExecutor::Create(int32_t n_d
 void GraphExecutor::Run(const OperatorGraph& graph) { state_->Run(graph); }
 std::span<const OperatorTiming> GraphExecutor::timings() const { return state_->timings(); }
 const ExecutionStats& GraphExecutor::stats() const { return state_->stats(); }
+void GraphExecutor::CountLinkBytes(int64_t bytes) { state_->CountLinkBytes(bytes); }
 void GraphExecutor::ResetStats() { state_->ResetStats(); }
 
 }  // namespace thermocline

@@ -34,6 +34,8 @@ class GraphExecutor {
   // Of the last run, (operators). Valid until the next.
   std::span<const OperatorTiming> timings() const;
   const ExecutionStats& stats() const;
+  // Of the last run: what its operators copied between the CPU and accelerators, which only they know.
+  void CountLinkBytes(int64_t bytes);
   void ResetStats();
 
  private:

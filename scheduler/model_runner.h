@@ -35,6 +35,7 @@ struct BatchStep {
   std::span<const TokenId> tokens;  // of all slices, one slice after another; 1 to max_step_tokens()
   std::span<const SequenceSlice> slices;
   StepKind kind = StepKind::kDecode;
+  OperatorObserver* observer = nullptr;  // hears of the operators where they are timed; nullptr: nobody does
 };
 
 // A step of a sequence that is alone.

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -17,6 +18,8 @@
 #include "scheduler/step_figures.h"
 
 namespace thermocline {
+
+class RequestTrace;
 
 struct SamplingOptions {
   double temperature = 0.0;  // [0, 10]; 0 is greedy
@@ -51,6 +54,7 @@ struct CompletionRequest {
   bool logprobs = false;           // log-probability of every generated token
   int top_logprobs = 0;            // [0, 20]; likeliest alternatives at each place; > 0 implies logprobs
   std::optional<std::chrono::steady_clock::time_point> deadline;  // ends the call with DeadlineExceeded
+  std::shared_ptr<RequestTrace> trace;  // is told what happens; nullptr: nobody asked
 };
 
 enum class FinishReason {
@@ -100,6 +104,7 @@ struct CompletionSummary {
   // What the steps of its tokens read: neurons of the whole step, a share of its bytes (ShareOf). Audits and
   // what was computed again after other requests took the pages are left out.
   StepSums decode_steps;
+  AuditSums audits;  // of its tokens
 
   // Tokens after the first over the time they took; 0 when there is none.
   double decode_tokens_per_second() const;

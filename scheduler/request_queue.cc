@@ -19,11 +19,16 @@ double SecondsBetween(RequestQueue::TimePoint begin, RequestQueue::TimePoint end
 
 }  // namespace
 
-absl::Status RequestQueue::CheckRoom(int64_t n_tokens, TimePoint now) const {
-  if (n_requests() >= limits_.max_requests) {
-    return WithRetryDelay(ResourceExhausted("the queue is full: {} requests wait, the limit is {}",
-                                            n_requests(), limits_.max_requests),
-                          RetryDelay(now));
+absl::Status RequestQueue::CheckRoom(int64_t n_requests, int64_t n_tokens, TimePoint now) const {
+  if (n_requests > std::max<int64_t>(1, limits_.max_requests)) {
+    return FieldError("n", fmt::format("asks for {} completions together, the queue takes at most {}",
+                                       n_requests, limits_.max_requests));
+  }
+  if (n_requests > limits_.max_requests - this->n_requests()) {
+    return WithRetryDelay(
+        ResourceExhausted("the queue is full: {} requests wait, {} more exceed the limit of {}",
+                          this->n_requests(), n_requests, limits_.max_requests),
+        RetryDelay(now));
   }
   if (!empty() && n_tokens_ + n_tokens > limits_.max_tokens) {
     return WithRetryDelay(

@@ -29,9 +29,10 @@ class RequestQueue {
   int64_t n_requests() const { return static_cast<int64_t>(waiting_.size()); }
   int64_t n_tokens() const { return n_tokens_; }  // to be computed before the requests go on
 
-  // Whether a prompt of so many tokens finds room; an empty queue takes any. ResourceExhausted with a retry
-  // delay (RetryDelayOf): about when what waits now will have its place.
-  absl::Status CheckRoom(int64_t n_tokens, TimePoint now) const;
+  // Whether so many requests, whose prompts have so many tokens together, find room; an empty queue takes
+  // any length. ResourceExhausted with a retry delay (RetryDelayOf): about when what waits now will
+  // have its place. InvalidArgument where the queue never has room for so many requests.
+  absl::Status CheckRoom(int64_t n_requests, int64_t n_tokens, TimePoint now) const;
   void Push(std::shared_ptr<Sequence> sequence, TimePoint now);
 
   const std::shared_ptr<Sequence>& front() const { return waiting_.front(); }

@@ -4,6 +4,8 @@
 
 #include <utility>
 
+#include "scheduler/request_trace.h"
+
 namespace thermocline {
 namespace {
 
@@ -33,31 +35,50 @@ Scheduler::~Scheduler() {
 
 absl::StatusOr<RequestHandle> Scheduler::Submit(CompletionRequest request,
                                                 std::shared_ptr<CompletionObserver> observer) {
-  TC_RETURN_IF_ERROR(ValidateRequest(request, limits()));
-  const Clock::time_point now = Clock::now();
-  const auto n_tokens = static_cast<int64_t>(request.prompt.size());
-  RequestHandle handle = 0;
-  {
-    std::lock_guard lock(mutex_);
-    TC_RETURN_IF_ERROR(CheckAdmission(n_tokens, now));
-    handle = next_handle_++;
-  }
-  // Without the lock, since a long prompt takes its time.
-  if (request.id.empty()) request.id = fmt::format("request-{}", handle);
-  auto sequence =
-      std::make_shared<Sequence>(handle, std::move(request), std::move(observer), tokenizer_, limits(), now);
-  std::lock_guard lock(mutex_);
-  TC_RETURN_IF_ERROR(CheckAdmission(n_tokens, now));
-  unfinished_.emplace(handle, sequence);
-  queue_.Push(std::move(sequence), now);
-  work_or_stop_.notify_one();
-  return handle;
+  std::vector<CompletionRequest> requests;
+  requests.push_back(std::move(request));
+  TC_ASSIGN_OR_RETURN(const std::vector<RequestHandle> handles,
+                      SubmitAll(std::move(requests), {std::move(observer)}));
+  return handles.front();
 }
 
-absl::Status Scheduler::CheckAdmission(int64_t n_tokens, std::chrono::steady_clock::time_point now) const {
+absl::StatusOr<std::vector<RequestHandle>> Scheduler::SubmitAll(
+    std::vector<CompletionRequest> requests, std::vector<std::shared_ptr<CompletionObserver>> observers) {
+  TC_CHECK(!requests.empty() && requests.size() == observers.size());
+  const Clock::time_point now = Clock::now();
+  const auto n_requests = static_cast<int64_t>(requests.size());
+  int64_t n_tokens = 0;
+  for (const CompletionRequest& request : requests) {
+    TC_RETURN_IF_ERROR(ValidateRequest(request, limits()));
+    n_tokens += static_cast<int64_t>(request.prompt.size());
+  }
+  std::vector<RequestHandle> handles;
+  {
+    std::lock_guard lock(mutex_);
+    TC_RETURN_IF_ERROR(CheckAdmission(n_requests, n_tokens, now));
+    while (handles.size() < requests.size()) handles.push_back(next_handle_++);
+  }
+  // Without the lock, since a long prompt takes its time.
+  std::vector<std::shared_ptr<Sequence>> sequences;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    if (requests[i].id.empty()) requests[i].id = fmt::format("request-{}", handles[i]);
+    sequences.push_back(std::make_shared<Sequence>(handles[i], std::move(requests[i]),
+                                                   std::move(observers[i]), tokenizer_, limits(), now));
+  }
+  std::lock_guard lock(mutex_);
+  TC_RETURN_IF_ERROR(CheckAdmission(n_requests, n_tokens, now));
+  for (std::shared_ptr<Sequence>& sequence : sequences) {
+    unfinished_.emplace(sequence->handle, sequence);
+    queue_.Push(std::move(sequence), now);
+  }
+  work_or_stop_.notify_one();
+  return handles;
+}
+
+absl::Status Scheduler::CheckAdmission(int64_t n_requests, int64_t n_tokens, Clock::time_point now) const {
   if (!lost_.ok()) return Unavailable("the model runner is lost: {}", MessageOf(lost_));
   if (draining_) return Unavailable("the server is shutting down");
-  return queue_.CheckRoom(n_tokens, now);
+  return queue_.CheckRoom(n_requests, n_tokens, now);
 }
 
 void Scheduler::Cancel(RequestHandle handle) {
@@ -162,6 +183,7 @@ void Scheduler::Settle() {
 void Scheduler::Finish(EndedSequence& ended) {
   Sequence& sequence = *ended.sequence;
   if (ended.status.ok()) {
+    if (sequence.request.trace) sequence.request.trace->End(Clock::now());
     sequence.observer->OnFinish(sequence.completion.Finish());
   } else {
     sequence.observer->OnFinish(std::move(ended.status));

@@ -71,6 +71,10 @@ class Scheduler {
   // refused the observer is never called.
   absl::StatusOr<RequestHandle> Submit(CompletionRequest request,
                                        std::shared_ptr<CompletionObserver> observer);
+  // The same for several at once, at least one, each with its observer: all are admitted or none.
+  // InvalidArgument, too, for more than the queue ever takes.
+  absl::StatusOr<std::vector<RequestHandle>> SubmitAll(
+      std::vector<CompletionRequest> requests, std::vector<std::shared_ptr<CompletionObserver>> observers);
 
   // Ends the request with Cancelled: at once while it waits, else after the step that is being computed.
   // Unknown or finished handles are ignored.
@@ -87,8 +91,9 @@ class Scheduler {
   RequestLimits limits() const { return {batcher_.context_length(), runner_.n_vocab(), runner_.predicts()}; }
 
  private:
-  // Whether a prompt of so many tokens is let in. The caller holds mutex_.
-  absl::Status CheckAdmission(int64_t n_tokens, std::chrono::steady_clock::time_point now) const;
+  // Whether so many requests, of so many tokens together, are let in. The caller holds mutex_.
+  absl::Status CheckAdmission(int64_t n_requests, int64_t n_tokens,
+                              std::chrono::steady_clock::time_point now) const;
   void Loop();
   // Ends and admits, one step, ends again.
   void Turn();

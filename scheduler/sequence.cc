@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "scheduler/sequence.h"
 
+#include "scheduler/request_trace.h"
+
 namespace thermocline {
 
 Sequence::Sequence(RequestHandle the_handle, CompletionRequest the_request,
@@ -11,7 +13,13 @@ Sequence::Sequence(RequestHandle the_handle, CompletionRequest the_request,
       request(std::move(the_request)),
       observer(std::move(the_observer)),
       tokens(request.prompt),
-      completion(request, *observer, tokenizer, limits, arrival) {}
+      completion(request, *observer, tokenizer, limits, arrival) {
+  EnterPhase("queued", arrival);
+}
+
+void Sequence::EnterPhase(std::string_view name, std::chrono::steady_clock::time_point now) {
+  if (request.trace) request.trace->EnterPhase(name, now);
+}
 
 absl::Status Sequence::CheckInterrupt(std::chrono::steady_clock::time_point now) const {
   switch (interrupt.load(std::memory_order_relaxed)) {

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -36,6 +37,8 @@ struct Sequence {
   int64_t n_publishable() const {
     return completion.quality() == Quality::kExact ? std::numeric_limits<int64_t>::max() : n_prompt();
   }
+  // For the request's trace, where there is one.
+  void EnterPhase(std::string_view name, std::chrono::steady_clock::time_point now);
   // Why the request must end now; OK when it may go on.
   absl::Status CheckInterrupt(std::chrono::steady_clock::time_point now) const;
 

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <optional>
 
+#include "scheduler/request_trace.h"
+
 namespace thermocline {
 namespace {
 
@@ -13,6 +15,24 @@ bool WantsLogits(const SliceWork& work) {
   const SequenceProgress progress = work.sequence->progress();
   return progress.n_computed + work.n_tokens == progress.n_tokens;
 }
+
+// Tells the traces of a step's requests which operators ran.
+class TraceWriter final : public OperatorObserver {
+ public:
+  explicit TraceWriter(std::span<const SliceWork> work) : work_(work) {}
+  bool wanted() const {
+    return std::ranges::any_of(
+        work_, [](const SliceWork& slice) { return slice.sequence->request.trace != nullptr; });
+  }
+  void OnRun(const OperatorGraph& graph, std::span<const OperatorTiming> timings) override {
+    for (const SliceWork& slice : work_) {
+      if (slice.sequence->request.trace) slice.sequence->request.trace->AddOperators(graph, timings);
+    }
+  }
+
+ private:
+  const std::span<const SliceWork> work_;
+};
 
 }  // namespace
 
@@ -84,12 +104,17 @@ absl::Status StepExecutor::RunStep(StepPhase phase, std::span<SliceWork> work, i
     slice.logits = {};
     if (wants_logits) slice.logits = {rows + n_rows++ * n_vocab_, static_cast<size_t>(n_vocab_)};
   }
-  const BatchStep step{.tokens = tokens_, .slices = slices_, .kind = KindOf(phase)};
+  TraceWriter traces(work);
+  const BatchStep step{.tokens = tokens_,
+                       .slices = slices_,
+                       .kind = KindOf(phase),
+                       .observer = traces.wanted() ? &traces : nullptr};
   const MatrixView<float> logits{rows, n_rows, n_vocab_, n_vocab_};
   std::optional<AuditFigures> figures;
   if (audit) {
     TC_ASSIGN_OR_RETURN(figures, runner_.ForwardBatchAudited(step, logits));
     counts_.audits.Add(*figures);
+    work.front().sequence->completion.CountAudit(*figures);
   } else {
     TC_RETURN_IF_ERROR(runner_.ForwardBatch(step, logits));
   }

@@ -229,7 +229,7 @@ absl::Status Transformer::RunStep(const BatchStep& step, bool audit, bool every_
     }
     const auto wanted = static_cast<int64_t>(logit_rows_.size());
     const auto tokens = step.tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(n_tokens));
-    TC_RETURN_IF_ERROR(RunGraph(tokens, mode, step.kind, audit, logits.Rows(logits_done, wanted)));
+    TC_RETURN_IF_ERROR(RunGraph(step, tokens, mode, audit, logits.Rows(logits_done, wanted)));
     begin += n_tokens;
     logits_done += wanted;
   }
@@ -237,7 +237,7 @@ absl::Status Transformer::RunStep(const BatchStep& step, bool audit, bool every_
   return absl::OkStatus();
 }
 
-absl::Status Transformer::RunGraph(std::span<const TokenId> tokens, NeuronMode mode, StepKind kind,
+absl::Status Transformer::RunGraph(const BatchStep& step, std::span<const TokenId> tokens, NeuronMode mode,
                                    bool audit, MatrixView<float> logits) {
   const bool predict = mode == NeuronMode::kPredicted || audit;
   StepState& state = *state_;
@@ -259,7 +259,9 @@ absl::Status Transformer::RunGraph(std::span<const TokenId> tokens, NeuronMode m
   executor_->Run(graph);
   AddFigures(mode, predict);
   TC_RETURN_IF_ERROR(CheckDevices());
-  if (trace_ != nullptr) trace_->AddStep(LabelOf(kind, parts_, tokens.size()), graph, executor_->timings());
+  if (step.observer != nullptr) step.observer->OnRun(graph, executor_->timings());
+  if (trace_ != nullptr)
+    trace_->AddStep(LabelOf(step.kind, parts_, tokens.size()), graph, executor_->timings());
   return absl::OkStatus();
 }
 
@@ -303,6 +305,7 @@ void Transformer::AddFigures(NeuronMode mode, bool predicted) {
     all += work;
     if (d > 0) figures_.active_on_accelerators += work.active;
   }
+  executor_->CountLinkBytes(all.link_bytes);
   figures_.neurons += config_.n_layers * config_.d_ff;
   figures_.marked_neurons += all.marked;
   figures_.active_neurons += all.active;

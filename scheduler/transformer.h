@@ -88,8 +88,8 @@ class Transformer final : public ModelRunner {
 
   // Runs a checked step. every_token: logits of all tokens instead of those that the slices want.
   absl::Status RunStep(const BatchStep& step, bool audit, bool every_token, MatrixView<float> logits);
-  // Runs the tokens of parts_, all of one mode.
-  absl::Status RunGraph(std::span<const TokenId> tokens, NeuronMode mode, StepKind kind, bool audit,
+  // Runs the tokens of parts_, a part of the step and all of one mode.
+  absl::Status RunGraph(const BatchStep& step, std::span<const TokenId> tokens, NeuronMode mode, bool audit,
                         MatrixView<float> logits);
   // The first device's error, if any; keeps it where it is for good.
   absl::Status CheckDevices();

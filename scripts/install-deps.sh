@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs every Debian 12 package that building, testing and the demo need. Safe to run again; the only place that names packages.
+# Installs every Debian 12 package that building, testing and the demo need. Safe to run again; the only place that names the host's packages.
 # usage: install-deps.sh [--mpi]   --mpi: also Open MPI, with which builds can share profiling under mpirun
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
@@ -15,6 +15,8 @@ packages=(
   libprotobuf-dev protobuf-compiler libgrpc++-dev protobuf-compiler-grpc
   # tests and benchmarks
   libgtest-dev libgmock-dev libbenchmark-dev libboost-context1.81-dev
+  # the peer of the kernel ladder's matrix product, loaded by that benchmark alone; without threads of its own
+  libopenblas0-serial
   # Python clients, goldens and oracles of the tests
   curl python3 python3-venv python3-pip python3-numpy python3-grpcio python3-protobuf
   # the report in a browser
@@ -22,6 +24,10 @@ packages=(
   # promtool, which checks what /metrics says
   prometheus
 )
+# The cross-build for Arm and its emulator. On Arm itself the preset release is that build.
+if [ "$(dpkg --print-architecture)" = amd64 ]; then
+  packages+=(g++-aarch64-linux-gnu qemu-user)
+fi
 case "${1:-}" in
   '') ;;
   --mpi) packages+=(openmpi-bin libopenmpi-dev) ;;

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is needed, builds, and runs every test: release build, then the memory- and race-sensitive rooms under sanitizers.
+# Installs what is needed, builds, and runs every test: release, Arm under emulation, sanitizers.
 # usage: test.sh [--quick | --thorough] [--offline]
 #   --quick    release build only
 #   --thorough every room under AddressSanitizer, which takes about ten minutes more
@@ -45,6 +45,10 @@ run_preset() {  # preset, targets to build (all when empty), then ctest's argume
 
 run_preset release ''
 if ! $quick; then
+  if [ "$(dpkg --print-architecture)" = amd64 ]; then  # elsewhere there is no cross compiler to install
+    ./scripts/aarch64-sysroot.sh
+    run_preset aarch64 ''
+  fi
   # Under AddressSanitizer and UndefinedBehaviorSanitizer: kernels, file parsers, whatever a client or a file can reach; the emulated CUDA
   # watches its memory itself. Under ThreadSanitizer: what runs threads. The tests of real models say nothing more there and would take long.
   unset THERMOCLINE_TEST_MODELS

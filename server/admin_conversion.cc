@@ -31,6 +31,7 @@ v1::Execution ToMessage(const ExecutionStats& stats) {
   message.set_mean_hand_over_micros(stats.mean_hand_over_micros());
   if (stats.busy_seconds.size() > 1) message.set_overlap_ratio(stats.overlap_ratio());
   message.mutable_busy_seconds()->Add(stats.busy_seconds.begin(), stats.busy_seconds.end());
+  message.set_link_bytes(stats.link_bytes);
   return message;
 }
 

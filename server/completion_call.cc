@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "server/completion_conversion.h"
@@ -48,13 +49,13 @@ CompletionCall::CompletionCall(grpc::CallbackServerContext& context, const char*
                                const CompletionServerParts& parts, std::shared_ptr<CallCounter> counter)
     : counted_(std::move(counter)), context_(context), parts_(parts), call_(context, method, parts.log) {}
 
-void CompletionCall::Submit(absl::StatusOr<std::vector<CompletionRequest>> choices) {
+void CompletionCall::Submit(absl::StatusOr<std::vector<CompletionRequest>> choices, bool wants_trace) {
   {
     const std::lock_guard lock(mutex_);
     self_ = shared_from_this();
   }
-  const auto handles =
-      choices.ok() ? Hand(*std::move(choices)) : absl::StatusOr<std::vector<RequestHandle>>(choices.status());
+  const auto handles = choices.ok() ? Hand(*std::move(choices), wants_trace)
+                                    : absl::StatusOr<std::vector<RequestHandle>>(choices.status());
   bool failed = false;
   {
     const std::lock_guard lock(mutex_);
@@ -64,7 +65,6 @@ void CompletionCall::Submit(absl::StatusOr<std::vector<CompletionRequest>> choic
       failed = !failure_.ok();  // too soon for the others to be known
     } else {
       failure_ = handles.status();
-      refused_ = true;
     }
   }
   if (!handles.ok()) parts_.metrics.ObserveRefusal(handles.status().code());
@@ -72,11 +72,16 @@ void CompletionCall::Submit(absl::StatusOr<std::vector<CompletionRequest>> choic
   Advance();
 }
 
-absl::StatusOr<std::vector<RequestHandle>> CompletionCall::Hand(std::vector<CompletionRequest> choices) {
+absl::StatusOr<std::vector<RequestHandle>> CompletionCall::Hand(std::vector<CompletionRequest> choices,
+                                                                bool wants_trace) {
   {
     const std::lock_guard lock(mutex_);
     unfinished_ = choices.size();
     summaries_.resize(unfinished_);
+    if (wants_trace) {
+      TC_ASSIGN_OR_RETURN(trace_, RequestTraces::Begin(parts_.traces));
+      choices.front().trace = trace_->trace();
+    }
     RequestRecord& record = call_.record();
     for (CompletionRequest& choice : choices) choice.id = record.request_id;
     if (parts_.log.options().log_prompts) {
@@ -95,7 +100,12 @@ absl::StatusOr<std::vector<RequestHandle>> CompletionCall::Hand(std::vector<Comp
     observers.push_back(MeasureCompletion(parts_.metrics, prompt_tokens,
                                           std::make_shared<Choice>(shared_from_this(), index)));
   }
-  return SubmitAll(parts_.scheduler, std::move(choices), observers);
+  const std::string id = call_.record().request_id;
+  const size_t n_choices = choices.size(), n_prompt = choices.front().prompt.size();
+  TC_ASSIGN_OR_RETURN(std::vector<RequestHandle> handles,
+                      parts_.scheduler.SubmitAll(std::move(choices), std::move(observers)));
+  parts_.log.Admitted(id, n_choices, n_prompt);
+  return handles;
 }
 
 void CompletionCall::OnDelta(int index, CompletionDelta delta) {
@@ -133,11 +143,20 @@ std::optional<absl::Status> CompletionCall::Result() const {
   return absl::OkStatus();
 }
 
+v1::CompletionSummary CompletionCall::SummaryMessage(int index, const CompletionSummary& summary) const {
+  v1::CompletionSummary message = ToMessage(summary, index);
+  if (index > 0 || trace_ == nullptr) return message;
+  message.set_trace(TraceJson(*trace_->trace(), call_.record(), parts_.model)
+                        .dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+  return message;
+}
+
 grpc::Status CompletionCall::End(const absl::Status& status) {
   ended_ = true;
   RequestRecord& record = call_.record();
   if (status.ok()) record.summary = SummaryOfAll(summaries_);
   record.completion = std::move(text_);
+  trace_ = nullptr;  // before the client hears of the end and may ask for the next
   return call_.Finished(status);
 }
 
@@ -183,7 +202,8 @@ void UnaryCompletion::TakeDelta(int index, CompletionDelta delta) {
 }
 
 void UnaryCompletion::TakeSummary(int index, const CompletionSummary& summary) {
-  *(index == 0 ? response_.mutable_summary() : Other(index).mutable_summary()) = ToMessage(summary, index);
+  *(index == 0 ? response_.mutable_summary() : Other(index).mutable_summary()) =
+      SummaryMessage(index, summary);
 }
 
 void UnaryCompletion::Advance() {
@@ -209,7 +229,7 @@ void StreamCompletion::TakeDelta(int index, CompletionDelta delta) {
 }
 
 void StreamCompletion::TakeSummary(int index, const CompletionSummary& summary) {
-  if (!broken_) *queue_.emplace_back().mutable_summary() = ToMessage(summary, index);
+  if (!broken_) *queue_.emplace_back().mutable_summary() = SummaryMessage(index, summary);
 }
 
 void StreamCompletion::OnWriteDone(bool ok) {
@@ -234,7 +254,6 @@ void StreamCompletion::Advance() {
   {
     const std::lock_guard lock(mutex_);
     if (!admitted() || writing_ || ended()) return;
-    if (refused()) queue_.clear();  // of choices that were admitted before the one that was not
     if (!queue_.empty()) {
       next = &queue_.front();  // stays where it is while others are appended
       writing_ = true;

@@ -16,6 +16,7 @@
 #include "server/call_counter.h"
 #include "server/completion_server.h"
 #include "server/grpc_call.h"
+#include "server/request_traces.h"
 #include "thermocline/v1/completion.pb.h"
 
 namespace thermocline {
@@ -30,7 +31,8 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
 
   GrpcCall& call() { return call_; }
   // To be called once, from the call's handler: gRPC calls its reactor only after that has returned.
-  void Submit(absl::StatusOr<std::vector<CompletionRequest>> choices);
+  // wants_trace: of the first choice.
+  void Submit(absl::StatusOr<std::vector<CompletionRequest>> choices, bool wants_trace);
 
  protected:
   CompletionCall(grpc::CallbackServerContext& context, const char* method, const CompletionServerParts& parts,
@@ -49,10 +51,10 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   // All under the lock. The status to end the call with, when there is nothing more to wait for; and what to
   // give gRPC's Finish then, once.
   std::optional<absl::Status> Result() const;
+  v1::CompletionSummary SummaryMessage(int index, const CompletionSummary& summary) const;
   grpc::Status End(const absl::Status& status);
   bool ended() const { return ended_; }
   bool admitted() const { return admitted_; }
-  bool refused() const { return refused_; }
 
   // Not under the lock: a request that still waits gets its OnFinish from within.
   void CancelAll();
@@ -64,7 +66,7 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
  private:
   class Choice;
   // To the scheduler.
-  absl::StatusOr<std::vector<RequestHandle>> Hand(std::vector<CompletionRequest> choices);
+  absl::StatusOr<std::vector<RequestHandle>> Hand(std::vector<CompletionRequest> choices, bool wants_trace);
   void OnDelta(int index, CompletionDelta delta);
   void OnFinish(int index, absl::StatusOr<CompletionSummary> result);
 
@@ -77,10 +79,11 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   std::vector<RequestHandle> handles_;
   std::vector<CompletionSummary> summaries_;  // (choices)
   std::string text_;                          // of the first choice, for logs that show it
+  // Of the first choice; nullptr: nobody asked. Held to the call's end, so that readers that are slow count.
+  std::unique_ptr<const HeldTrace> trace_;
   size_t unfinished_ = 0;
   absl::Status failure_;   // the first one's
   bool admitted_ = false;  // or refused; before, nothing is answered
-  bool refused_ = false;
   bool ended_ = false;
 };
 

@@ -208,6 +208,10 @@ v1::CompletionSummary ToMessage(const CompletionSummary& summary, int index) {
   timings.set_decode_tokens_per_second(summary.decode_tokens_per_second());
   message.set_quality(ToMessage(summary.quality));
   if (summary.decode_steps.tokens > 0) *message.mutable_sparsity() = ToMessage(summary.decode_steps);
+  if (summary.audits.tokens > 0) {
+    message.mutable_sparsity()->set_audited_tokens(summary.audits.tokens);
+    message.mutable_sparsity()->set_predictor_recall(summary.audits.recall());
+  }
   return message;
 }
 

@@ -21,6 +21,8 @@
 
 namespace thermocline {
 
+class RequestTraces;
+
 struct ServedDevice {
   std::string name;  // "cpu", "host"
   DeviceKind kind = DeviceKind::kCpu;
@@ -56,6 +58,7 @@ struct CompletionServerParts {
   ServerMetrics& metrics;
   RequestLog& log;
   const Credentials* credentials = nullptr;  // absent: everybody may call
+  RequestTraces* traces = nullptr;           // absent: none may be asked for
 };
 
 struct CompletionServerOptions {

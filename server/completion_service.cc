@@ -63,14 +63,14 @@ grpc::ServerUnaryReactor* CompletionService::Complete(grpc::CallbackServerContex
                                                       const v1::CompleteRequest* request,
                                                       v1::CompleteResponse* response) {
   const auto completion = std::make_shared<UnaryCompletion>(*context, parts_, calls_, *response);
-  completion->Submit(ChoicesOf(*request, completion->call()));
+  completion->Submit(ChoicesOf(*request, completion->call()), request->output().trace());
   return completion.get();
 }
 
 grpc::ServerWriteReactor<v1::StreamCompleteResponse>* CompletionService::StreamComplete(
     grpc::CallbackServerContext* context, const v1::StreamCompleteRequest* request) {
   const auto completion = std::make_shared<StreamCompletion>(*context, parts_, calls_);
-  completion->Submit(ChoicesOf(*request, completion->call()));
+  completion->Submit(ChoicesOf(*request, completion->call()), request->output().trace());
   return completion.get();
 }
 

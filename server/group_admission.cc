@@ -1,8 +1,6 @@
-// Several completions of one call: made from one request, admitted together or not at all.
+// Several completions of one call: made from one request, numbered, and summed up for the log.
 // SPDX-License-Identifier: Apache-2.0
 #include "server/group_admission.h"
-
-#include <utility>
 
 namespace thermocline {
 
@@ -21,22 +19,6 @@ void AppendChoices(const CompletionRequest& request, int64_t n, std::vector<Comp
 void NumberChoices(std::vector<CompletionRequest>& choices) {
   if (choices.size() < 2) return;
   for (size_t i = 0; i < choices.size(); ++i) choices[i].id = fmt::format("{}-{}", choices[i].id, i);
-}
-
-absl::StatusOr<std::vector<RequestHandle>> SubmitAll(
-    Scheduler& scheduler, std::vector<CompletionRequest> requests,
-    std::span<const std::shared_ptr<CompletionObserver>> observers) {
-  TC_CHECK(requests.size() == observers.size());
-  std::vector<RequestHandle> handles;
-  for (size_t i = 0; i < requests.size(); ++i) {
-    absl::StatusOr<RequestHandle> handle = scheduler.Submit(std::move(requests[i]), observers[i]);
-    if (!handle.ok()) {
-      for (const RequestHandle admitted : handles) scheduler.Cancel(admitted);
-      return std::move(handle).status();
-    }
-    handles.push_back(*handle);
-  }
-  return handles;
 }
 
 CompletionSummary SummaryOfAll(std::span<const CompletionSummary> summaries) {

@@ -25,6 +25,7 @@ class GrpcCall {
 
   // What the log will say; handlers fill in what they know. The id is made up until they do.
   RequestRecord& record() { return record_; }
+  const RequestRecord& record() const { return record_; }
 
   // Whether the caller's key opens the scope; Unauthenticated or PermissionDenied. nullptr: everybody may.
   absl::Status CheckKey(const Credentials* credentials, CredentialScope scope);

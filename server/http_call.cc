@@ -11,6 +11,8 @@ namespace thermocline {
 namespace {
 
 constexpr size_t kLongestRequestId = 128;
+// Server-sent events: clients read over it.
+constexpr std::string_view kComment = ": keep-alive\n\n";
 
 // What may come back in a header and into logs and file names as it is.
 bool IsPlainId(std::string_view id) {
@@ -62,7 +64,7 @@ void HttpCall::StartEvents(std::string first) {
                         .headers = {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}}};
   record_.http_status = response.status;
   Decorate(response);
-  exchange_->StartStream(std::move(response));
+  exchange_->StartStream(std::move(response), kComment);
 }
 
 void HttpCall::Finish() {

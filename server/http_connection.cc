@@ -37,11 +37,11 @@ class HttpConnection::Exchange final : public HttpExchange {
     const auto connection = connection_;  // which ends its part in this while it runs, as below
     if (connection && !streaming_) connection->Respond(response);
   }
-  void StartStream(HttpResponse response) override {
+  void StartStream(HttpResponse response, std::string_view filler) override {
     const auto connection = connection_;
     if (!connection || streaming_) return;
     streaming_ = true;
-    connection->StartStream(response);
+    connection->StartStream(response, filler);
   }
   void Write(std::string_view bytes) override {
     const auto connection = connection_;
@@ -204,7 +204,8 @@ void HttpConnection::Respond(const HttpResponse& response) {
   EndAnswer();
 }
 
-void HttpConnection::StartStream(const HttpResponse& response) {
+void HttpConnection::StartStream(const HttpResponse& response, std::string_view filler) {
+  filler_ = filler;
   chunked_ = speaks_1_1_;
   if (!chunked_) keep_alive_ = false;  // the end of the connection is the end of the body
   Queue(Head(response, chunked_ ? "Transfer-Encoding: chunked\r\n" : ""));
@@ -230,6 +231,7 @@ void HttpConnection::FinishStream() {
 void HttpConnection::EndAnswer() {
   exchange_->End();
   exchange_ = nullptr;
+  filler_.clear();
   phase_ = Phase::kLastBytes;
 }
 
@@ -265,7 +267,10 @@ void HttpConnection::OnWritten(Error error, size_t count) {
 }
 
 void HttpConnection::OnAllWritten() {
-  if (phase_ == Phase::kAnswer) ClearDeadline();  // how long a completion takes is the scheduler's to bound
+  if (phase_ == Phase::kAnswer) {
+    // How long a completion takes is the scheduler's to bound.
+    filler_.empty() ? ClearDeadline() : SetDeadline(options_.stream_keepalive);
+  }
   if (phase_ != Phase::kLastBytes) return;
   if (!keep_alive_) return Linger();
   phase_ = Phase::kRequest;
@@ -288,6 +293,7 @@ void HttpConnection::ClearDeadline() {
 }
 
 void HttpConnection::OnDeadline() {
+  if (phase_ == Phase::kAnswer && !writing_) return WriteChunk(filler_);  // the stream is silent
   if (phase_ == Phase::kRequest && parser_.started()) {
     return Refuse(MakeHttpError(
         408,

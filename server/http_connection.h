@@ -53,7 +53,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   HttpRequest TakeRequest();
 
   void Respond(const HttpResponse& response);
-  void StartStream(const HttpResponse& response);
+  void StartStream(const HttpResponse& response, std::string_view filler);
   void WriteChunk(std::string_view bytes);
   void FinishStream();
   void EndAnswer();  // everything of it is queued
@@ -86,6 +86,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   std::shared_ptr<Exchange> exchange_;  // under way
   bool keep_alive_ = false;             // after the answer that is under way
   bool chunked_ = false;                // the stream that is under way
+  std::string filler_;                  // of it, for when it is silent; empty: none, or no stream
   bool head_only_ = false;              // the answer has no body: HEAD
   bool speaks_1_1_ = true;
   bool continue_sent_ = false;

@@ -48,8 +48,9 @@ class HttpExchange {
   virtual void Post(Task task) = 0;
 
   virtual void Respond(HttpResponse response) = 0;
-  // The response's body opens the stream.
-  virtual void StartStream(HttpResponse response) = 0;
+  // The response's body opens the stream. `filler`, if any, is written whenever the stream is silent for as
+  // long as the server's options say.
+  virtual void StartStream(HttpResponse response, std::string_view filler = "") = 0;
   // A client that does not read is let go once too many bytes wait for it: it counts as gone.
   virtual void Write(std::string_view bytes) = 0;
   virtual void Finish() = 0;

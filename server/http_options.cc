@@ -20,6 +20,7 @@ absl::Status HttpServerOptions::Validate() const {
   TC_RETURN_IF_ERROR(CheckOptionMillis("body_timeout", body_timeout, kLeast));
   TC_RETURN_IF_ERROR(CheckOptionMillis("idle_timeout", idle_timeout, kLeast));
   TC_RETURN_IF_ERROR(CheckOptionMillis("write_timeout", write_timeout, kLeast));
+  TC_RETURN_IF_ERROR(CheckOptionMillis("sse_keepalive", stream_keepalive, kLeast));
   return tls.Validate();
 }
 

@@ -25,6 +25,8 @@ struct HttpServerOptions {
   std::chrono::milliseconds body_timeout{60'000};    // from the end of its headers
   std::chrono::milliseconds idle_timeout{75'000};    // between requests
   std::chrono::milliseconds write_timeout{30'000};   // without the client taking a byte that waits for it
+  // A stream of events in which nothing happened for so long gets a comment, so that proxies keep it.
+  std::chrono::milliseconds stream_keepalive{10'000};
   TlsFiles tls;
 
   // A FieldError that names the option, its value and the limit. Files are not looked at.

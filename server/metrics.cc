@@ -252,11 +252,11 @@ std::string ServerMetrics::Exposition(const ScrapedFigures& figures) const {
   text.Gauge("thermocline_overlap_ratio",
              "Share of the less busy side's time in which CPU and accelerators worked together.",
              figures.overlap_ratio);
-  text.Counter("thermocline_link_bytes_total", "Bytes moved between the CPU and accelerators.",
+  text.Counter("thermocline_link_bytes_total", "Bytes copied between the CPU and accelerators.",
                figures.link_bytes);
   if (!figures.layer_seconds.empty()) {
     text.Family("thermocline_layer_device_seconds_total", "counter",
-                "A device's time in a layer's operators.");
+                "Time of a device's executor in a layer's operators.");
     for (const LayerSeconds& layer : figures.layer_seconds) {
       text.Sample(layer.seconds,
                   fmt::format("layer=\"{}\",device=\"{}\",", layer.layer, EscapedLabel(layer.device)));

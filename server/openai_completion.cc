@@ -63,6 +63,12 @@ void OpenAiCompletion::Submit() {
     call_->record().prompt =
         DecodeToText("prompt", request_.choices.front().prompt, parts_.tokenizer).value();
   }
+  if (request_.trace) {
+    auto trace = RequestTraces::Begin(parts_.traces);
+    if (!trace.ok()) return Refuse(trace.status());
+    trace_ = *std::move(trace);
+    request_.choices.front().trace = trace_->trace();
+  }
   std::vector<std::shared_ptr<CompletionObserver>> observers;
   for (size_t i = 0; i < choices_.size(); ++i) {
     const bool first_of_prompt = i % static_cast<size_t>(request_.n) == 0;
@@ -70,19 +76,22 @@ void OpenAiCompletion::Submit() {
     observers.push_back(MeasureCompletion(parts_.metrics, first_of_prompt ? prompt_tokens : 0,
                                           std::make_shared<Observer>(shared_from_this(), i)));
   }
-  auto handles = SubmitAll(parts_.scheduler, std::exchange(request_.choices, {}), observers);
-  if (!handles.ok()) {
-    ended_ = true;
-    parts_.metrics.ObserveRefusal(handles.status().code());
-    return call_->Fail(handles.status());
-  }
+  const size_t n_prompt = request_.choices.front().prompt.size();
+  auto handles = parts_.scheduler.SubmitAll(std::exchange(request_.choices, {}), std::move(observers));
+  if (!handles.ok()) return Refuse(handles.status());
   handles_ = *std::move(handles);
+  parts_.log.Admitted(call_->id(), choices_.size(), n_prompt);
   call_->WhenGone([self = shared_from_this()] { self->OnGone(); });
   if (!request_.stream) return;
   call_->StartEvents("");
   if (request_.endpoint == OpenAiEndpoint::kChat) {
     for (size_t i = 0; i < choices_.size(); ++i) WriteEvent(RoleChoice(i));
   }
+}
+
+void OpenAiCompletion::Refuse(const absl::Status& status) {
+  parts_.metrics.ObserveRefusal(status.code());
+  call_->Fail(status);
 }
 
 void OpenAiCompletion::OnDelta(size_t index, CompletionDelta delta) {
@@ -104,7 +113,8 @@ void OpenAiCompletion::OnFinish(size_t index, absl::StatusOr<CompletionSummary> 
   if (ended_) return;
   if (!result.ok()) return FailWith(result.status());
   choices_[index].summary = *std::move(result);
-  if (request_.stream) WriteEvent(LastChoice(request_.endpoint, index, *choices_[index].summary));
+  if (request_.stream)
+    WriteEvent(WithTrace(index, LastChoice(request_.endpoint, index, *choices_[index].summary)));
   if (--unfinished_ == 0) Conclude();
 }
 
@@ -124,6 +134,7 @@ void OpenAiCompletion::WriteEvent(nlohmann::json choice) {
 // A stream that fails ends with the error and without the last event.
 void OpenAiCompletion::FailWith(const absl::Status& status) {
   ended_ = true;
+  trace_ = nullptr;
   CancelAll();
   if (!request_.stream) return call_->Fail(status);
   call_->record().status = status;
@@ -150,9 +161,17 @@ void OpenAiCompletion::Conclude() {
   for (size_t i = 0; i < choices_.size(); ++i) {
     nlohmann::json logprobs;
     if (wants_logprobs_) logprobs = choices_[i].logprob_writer.Write(choices_[i].logprobs);
-    choices.push_back(WholeChoice(request_.endpoint, i, choices_[i].text, std::move(logprobs), summaries[i]));
+    choices.push_back(
+        WithTrace(i, WholeChoice(request_.endpoint, i, choices_[i].text, std::move(logprobs), summaries[i])));
   }
   call_->Respond({.body = ToText(WholeAnswer(envelope_, std::move(choices), usage))});
+}
+
+nlohmann::json OpenAiCompletion::WithTrace(size_t index, nlohmann::json choice) {
+  if (index > 0 || trace_ == nullptr) return choice;
+  choice["thermocline"]["trace"] = nlohmann::json(TraceJson(*trace_->trace(), call_->record(), parts_.model));
+  trace_ = nullptr;
+  return choice;
 }
 
 void OpenAiCompletion::CancelAll() {

@@ -12,6 +12,7 @@
 #include "server/http_call.h"
 #include "server/openai_request.h"
 #include "server/openai_response.h"
+#include "server/request_traces.h"
 
 namespace thermocline {
 
@@ -38,6 +39,7 @@ class OpenAiCompletion : public std::enable_shared_from_this<OpenAiCompletion> {
   OpenAiCompletion(std::shared_ptr<HttpCall> call, OpenAiRequest request, OpenAiEnvelope envelope,
                    const OpenAiParts& parts, std::shared_ptr<CallCounter> counter);
   void Submit();
+  void Refuse(const absl::Status& status);  // what is not admitted
   void OnDelta(size_t index, CompletionDelta delta);
   void OnFinish(size_t index, absl::StatusOr<CompletionSummary> result);
   void OnGone();
@@ -46,6 +48,7 @@ class OpenAiCompletion : public std::enable_shared_from_this<OpenAiCompletion> {
   void FailWith(const absl::Status& status);
   void Conclude();  // every choice has ended well
   void CancelAll();
+  nlohmann::json WithTrace(size_t index, nlohmann::json choice);
   void FillRecord(std::span<const CompletionSummary> summaries);
 
   const CountedCall counted_;
@@ -56,6 +59,7 @@ class OpenAiCompletion : public std::enable_shared_from_this<OpenAiCompletion> {
   const bool wants_logprobs_;
   std::vector<Choice> choices_;
   std::vector<RequestHandle> handles_;
+  std::unique_ptr<const HeldTrace> trace_;  // of the first choice, until it is written; nullptr: nobody asked
   size_t unfinished_ = 0;
   bool ended_ = false;  // what still comes is ignored
 };

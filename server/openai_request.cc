@@ -257,6 +257,7 @@ absl::StatusOr<OpenAiRequest> ParseOpenAiRequest(OpenAiEndpoint endpoint, const 
   OpenAiRequest request{.endpoint = endpoint};
   TC_RETURN_IF_ERROR(ReadStream(fields, request));
   TC_RETURN_IF_ERROR(ReadChoices(fields, request.n));
+  TC_RETURN_IF_ERROR(fields.Read("trace", request.trace));
 
   CompletionRequest choice{.id = id};
   const std::string_view max_tokens =

@@ -25,6 +25,7 @@ struct OpenAiRequest {
   int64_t n = 1;  // choices of each prompt
   bool stream = false;
   bool include_usage = false;  // of a stream
+  bool trace = false;          // of the first choice
   // Prompt by prompt, n of each, valid for the limits. Choice i of a prompt has the seed asked for plus i.
   std::vector<CompletionRequest> choices;
 };

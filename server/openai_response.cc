@@ -50,7 +50,10 @@ Json OwnFigures(const CompletionSummary& summary) {
                            {"marked", steps.total.marked_neurons},
                            {"active", steps.total.active_neurons},
                            {"active_on_accelerators", steps.total.active_on_accelerators},
-                           {"bytes_per_token", steps.bytes_per_token()}};
+                           {"bytes_per_token", steps.bytes_per_token()},
+                           {"audited_tokens", summary.audits.tokens},
+                           {"predictor_recall", nullptr}};
+    if (summary.audits.tokens > 0) figures["sparsity"]["predictor_recall"] = summary.audits.recall();
   }
   return figures;
 }

@@ -253,9 +253,10 @@ void OpenAiService::Health(const Call& call) {
 }
 
 void OpenAiService::Metrics(const Call& call) {
-  call->Respond({.content_type = std::string(ServerMetrics::kContentType),
-                 .body = parts_.metrics.Exposition(
-                     FiguresOf(parts_.scheduler.stats(), !draining_ && parts_.scheduler.health().ok()))});
+  const bool ready = !draining_ && parts_.scheduler.health().ok();
+  call->Respond(
+      {.content_type = std::string(ServerMetrics::kContentType),
+       .body = parts_.metrics.Exposition(FiguresOf(parts_.scheduler.stats(), parts_.model.devices, ready))});
 }
 
 void OpenAiService::Dashboard(const Call& call) { call->Respond(DashboardResponse()); }

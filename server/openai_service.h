@@ -36,6 +36,7 @@ struct OpenAiParts {
   RequestLog& log;
   const Credentials* credentials = nullptr;  // absent: everybody may call
   NeuronActivity* activity = nullptr;        // what the runner records of neurons; absent: nothing
+  RequestTraces* traces = nullptr;           // absent: none may be asked for
 };
 
 class OpenAiService final : public HttpHandler {

@@ -144,6 +144,15 @@ void RequestLog::Request(const RequestRecord& record) {
   writer_->Write(line);
 }
 
+void RequestLog::Admitted(std::string_view request_id, size_t choices, size_t prompt_tokens) {
+  if (LogLevel::kDebug < options_.level) return;
+  Json line = Start(LogLevel::kDebug, "admitted");
+  Put(line, "request_id", request_id);
+  line["choices"] = choices;
+  line["prompt_tokens"] = prompt_tokens;
+  writer_->Write(line);
+}
+
 void RequestLog::Event(LogLevel level, std::string_view event, std::initializer_list<Field> fields) {
   if (level < options_.level) return;
   Json line = Start(level, event);

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <cstdint>
+#include <cstddef>
 #include <functional>
 #include <initializer_list>
 #include <memory>
@@ -62,6 +62,9 @@ class RequestLog {
   // Event "request": level info; warning where the server could not (Unavailable, ResourceExhausted,
   // DeadlineExceeded), error where it is at fault (Internal, Unknown, DataLoss, finish reason `error`).
   void Request(const RequestRecord& record);
+
+  // Event "admitted", level debug: the scheduler has taken a request, whose own line comes at its end.
+  void Admitted(std::string_view request_id, size_t choices, size_t prompt_tokens);
 
   // Event `event`, such as "listening", "draining", "keys_reloaded".
   void Event(LogLevel level, std::string_view event, std::initializer_list<Field> fields = {});

@@ -2,11 +2,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <span>
+
 #include "scheduler/scheduler.h"
+#include "server/completion_server.h"
 #include "server/metrics.h"
 
 namespace thermocline {
 
-ScrapedFigures FiguresOf(const SchedulerStats& stats, bool ready);
+// `devices`: the runner's, in their order.
+ScrapedFigures FiguresOf(const SchedulerStats& stats, std::span<const ServedDevice> devices, bool ready);
 
 }  // namespace thermocline

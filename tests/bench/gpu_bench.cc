@@ -7,6 +7,7 @@
 #include <cstring>
 #include <limits>
 
+#include "tests/bench/result_json.h"
 #include "tests/support/reference_data.h"
 
 namespace thermocline::bench {
@@ -75,13 +76,6 @@ double LargestError(std::span<const float> actual, std::span<const float> expect
     largest = std::max(largest, std::abs(static_cast<double>(expected[i])));
   }
   return largest > 0 ? error / largest : error;
-}
-
-nlohmann::ordered_json ToJson(const Samples& samples) {
-  return {{"median", samples.median()},
-          {"min", samples.min()},
-          {"max", samples.max()},
-          {"samples", samples.values}};
 }
 
 nlohmann::ordered_json SpeedJson(const Samples& micros, int64_t bytes, double copy_gb_per_second) {

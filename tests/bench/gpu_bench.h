@@ -84,7 +84,6 @@ T* AddressIn(const GpuOwned<DeviceBlock>& block) {
 // The largest |actual - expected| over the largest |expected|; infinite where something is not a number.
 double LargestError(std::span<const float> actual, std::span<const float> expected);
 
-nlohmann::ordered_json ToJson(const Samples& samples);
 // {micros, bytes, gb_per_second, share_of_copy}
 nlohmann::ordered_json SpeedJson(const Samples& micros, int64_t bytes, double copy_gb_per_second);
 

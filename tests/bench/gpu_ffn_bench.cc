@@ -13,6 +13,7 @@
 #include "kernels_cpu/sparse_ffn.h"
 #include "tests/bench/cublas_dense.h"
 #include "tests/bench/gpu_bench.h"
+#include "tests/bench/result_json.h"
 #include "tests/support/reference_data.h"
 
 namespace thermocline::bench {

@@ -4,7 +4,6 @@
 // gpu_kernels_bench [--emulated] [--quick] [--seconds N] [--json FILE]. --emulated runs tiny shapes on an
 // emulated device: it shows that the program works, its times mean nothing.
 #include <CLI/CLI.hpp>
-#include <fstream>
 #include <memory>
 
 #include "core/cpu_info.h"
@@ -12,6 +11,7 @@
 #include "kernels_cuda/device_probe.h"
 #include "tests/bench/cublas_dense.h"
 #include "tests/bench/gpu_bench.h"
+#include "tests/bench/result_json.h"
 #include "tests/support/emulated_gpu.h"
 
 namespace thermocline::bench {
@@ -137,7 +137,7 @@ absl::Status RunBench(const Flags& flags) {
     options.tiny = true;
   }
   GpuBench bench(*gpu, {team.get(), &BestKernels()}, options);
-  ordered_json json = {{"benchmark", "gpu_kernels"}, {"emulated", flags.emulated}};
+  ordered_json json = {{"benchmark", "gpu_kernels"}, {"emulated", flags.emulated}, {"build", BuildJson()}};
   TC_ASSIGN_OR_RETURN(json["hardware"], DescribeDevice(flags, *gpu));
   TC_ASSIGN_OR_RETURN(Samples copy, CopyByKernel(bench));
   json["copy_by_kernel_gb_per_second"] = ToJson(copy);
@@ -175,10 +175,7 @@ absl::Status RunBench(const Flags& flags) {
                                              100 * least.get<double>(), goal["shape"].get<std::string>()));
   }
   if (flags.json_path.empty()) return absl::OkStatus();
-  std::ofstream file(flags.json_path);
-  file << json.dump(1) << '\n';
-  file.close();
-  return file ? absl::OkStatus() : FailedPrecondition("{}: cannot be written", flags.json_path);
+  return WriteJson(flags.json_path, json);
 }
 
 }  // namespace

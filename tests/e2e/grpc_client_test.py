@@ -312,7 +312,7 @@ class Predicted(unittest.TestCase):
                    "--device", "host", "--gpu-memory", "8MiB",
                    "--hardware", SOURCE / "tests" / "e2e" / "split_hardware.json", "--out", cls.profile)
         assert made.returncode == 0, made.stderr
-        cls.server = cls.enterClassContext(Server("--profile", cls.profile, "--device", "host", "--audit-every", "5"))
+        cls.server = cls.enterClassContext(Server("--profile", cls.profile, "--device", "host", "--audit-every", "5", "--request-traces", "2"))
 
     def complete(self, **fields):
         return self.server.stub.Complete(request("Once upon a time", 21, ignore_eos=True, **fields))
@@ -336,9 +336,13 @@ class Predicted(unittest.TestCase):
 
     def test_live_audit(self):
         before = self.stats().audit
-        self.complete(quality=pb.QUALITY_EXACT)
+        exact = self.complete(quality=pb.QUALITY_EXACT).summary.sparsity
+        self.assertEqual((exact.audited_tokens, exact.HasField("predictor_recall")), (0, False))
         self.assertEqual(self.stats().audit, before)
-        self.complete(quality=pb.QUALITY_FAST)  # 20 steps, one audit in 5
+        fast = self.complete(quality=pb.QUALITY_FAST).summary.sparsity  # 20 steps, one audit in 5
+        self.assertEqual(fast.audited_tokens, 4)
+        self.assertTrue(0 < fast.predictor_recall < 1, fast)
+        self.assertTrue(0 < fast.active_on_accelerators < fast.active, fast)
         after = self.stats().audit
         self.assertEqual((after.every, after.tokens), (5, before.tokens + 4))
         self.assertTrue(0 < after.recall < 1, after)
@@ -358,6 +362,59 @@ class Predicted(unittest.TestCase):
         self.assertGreater(execution.hand_overs, 0)
         self.assertGreater(execution.mean_hand_over_micros, 0)
         self.assertTrue(0 <= execution.overlap_ratio <= 1, execution)
+        self.assertGreater(execution.link_bytes, 0)
+
+    def test_a_trace_shows_phases_steps_and_operators(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "trace.json"
+            done = run("complete", "--server", self.server.address, "--prompt", "Once upon a time", "--max-tokens", 21, "--ignore-eos",
+                       "--trace", path)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            events = json.loads(path.read_text())["traceEvents"]
+        tracks = {e["tid"]: e["args"]["name"] for e in events if e["name"] == "thread_name"}
+        self.assertEqual(list(tracks.values()), ["request", "its steps", "cpu", "host"])
+        spans = [e for e in events if e["ph"] == "X"]
+        self.assertEqual([e["name"] for e in spans if e["cat"] == "phase"], ["queued", "prefill", "decode"])
+        steps = [e for e in spans if e["cat"] == "step"]
+        self.assertEqual(sum(e["name"].startswith("decode at") for e in steps), 20)
+        operators = [e for e in spans if e["cat"] == "operator"]
+        self.assertEqual({tracks[e["tid"]] for e in operators}, {"cpu", "host"})
+        self.assertIn("neurons", {e["name"] for e in operators})
+        # Perfetto draws what lies within what: operators within steps, steps within the request's time.
+        inside = lambda e, outer: outer["ts"] <= e["ts"] and e["ts"] + e["dur"] <= outer["ts"] + outer["dur"]
+        for operator in operators:
+            self.assertTrue(any(inside(operator, step) for step in steps), operator)
+
+
+class Log(unittest.TestCase):
+    PROMPT = "red \x1b[31m\nline"
+
+    def lines_of(self, *flags):
+        """What the server logs of one completion, whole lines."""
+        with Server(*flags) as server:
+            server.stub.Complete(request(self.PROMPT, 3, request_id="mine"))
+            server.process.send_signal(signal.SIGTERM)
+            server.process.wait(timeout=120)
+            return [line for line in iter(server.lines.get, None) if line.startswith("{")]
+
+    def test_prompts_come_when_they_are_asked_for_and_escaped(self):
+        lines = self.lines_of("--log-level", "debug", "--log-prompts")
+        self.assertNotIn("\x1b", "".join(lines))
+        logged = [json.loads(line) for line in lines]
+        admitted = [line for line in logged if line["event"] == "admitted"]
+        self.assertEqual([(line["level"], line["request_id"], line["choices"]) for line in admitted], [("debug", "mine", 1)])
+        done = next(line for line in logged if line.get("request_id") == "mine" and line["event"] == "request")
+        self.assertIn("\x1b[31m\nline", done["prompt"])
+        self.assertTrue(done["completion"])
+
+    def test_prompts_are_left_out_by_default(self):
+        logged = [json.loads(line) for line in self.lines_of()]
+        self.assertFalse([line for line in logged if line["event"] == "admitted"])
+        done = next(line for line in logged if line.get("request_id") == "mine")
+        self.assertFalse({"prompt", "completion"} & set(done))
+
+    def test_levels_leave_out_what_is_below(self):
+        self.assertEqual(self.lines_of("--log-level", "warning"), [])
 
 
 class Capacity(RefusalsTestCase):

@@ -4,6 +4,7 @@
 usage: grpc_security_test.py THERMOCLINE SOURCE_DIR
 SPDX-License-Identifier: Apache-2.0
 """
+import os
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import grpc
 
-from grpc_server import CONTEXT_TOKENS, DEMO, SERVING, RefusalsTestCase, Server, admin, admin_grpc, pb_grpc, request, run
+from grpc_server import CONTEXT_TOKENS, DEMO, PROGRAM, PROMPT, SERVING, RefusalsTestCase, Server, admin, admin_grpc, pb_grpc, request, run
 
 
 class Identity:
@@ -113,6 +114,41 @@ class Security(RefusalsTestCase):
             self.assertEqual(self.code(server, trusting), grpc.StatusCode.OK)
             self.assertEqual(self.code(server), grpc.StatusCode.UNAVAILABLE)  # in the clear
 
+    def complete(self, server, *flags, **variables):
+        return subprocess.run([PROGRAM, "complete", "--server", server.address, "--prompt", PROMPT, "--max-tokens", "3", *map(str, flags)],
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, env={**os.environ, **variables})
+
+    def test_complete_shows_certificate_and_key(self):
+        authority, stranger = Identity(self.folder, "authority"), Identity(self.folder, "stranger")
+        served, client = Identity(self.folder, "server", authority), Identity(self.folder, "client", authority)
+        trusting = ("--tls-ca", authority.certificate)
+        shown = (*trusting, "--tls-cert", client.certificate, "--tls-key", client.key)
+        with Server("--tls-cert", served.certificate, "--tls-key", served.key, "--tls-client-ca", authority.certificate,
+                    "--api-keys", self.users, credentials=client.credentials(authority), metadata=self.bearer(self.USER)) as server:
+            from_file = self.complete(server, *shown, "--api-key-file", self.users)
+            self.assertEqual(from_file.returncode, 0, from_file.stderr)
+            self.assertTrue(from_file.stdout.strip())
+            from_variable = self.complete(server, *shown, "--api-key-env", "KEY_OF_MINE", KEY_OF_MINE=self.USER)
+            self.assertEqual(from_variable.stdout, from_file.stdout)
+            for flags, code, said in [((*shown,), 1, "key"),  # none is shown
+                                      ((*shown, "--api-key-env", "KEY_OF_MINE"), 2, "KEY_OF_MINE"),
+                                      ((*shown, "--api-key-file", self.folder / "none"), 1, "none"),
+                                      ((*shown, "--api-key-file", self.key_file("blank", "")), 1, "blank"),
+                                      ((*shown, "--api-key-file", self.key_file("wrong", "wrong-key-0123456789")), 1, "key"),
+                                      ((*shown, "--api-key-file", self.key_file("odd", "wrong-key\x01")), 2, "characters"),
+                                      ((*trusting, "--tls-cert", client.certificate), 2, "--tls-key"),
+                                      (("--tls-cert", client.certificate, "--tls-key", client.key), 2, "--tls-ca"),
+                                      (("--tls-ca", self.folder / "none"), 1, "none"),
+                                      (("--tls-ca", self.users), 1, "PEM"),
+                                      # How the last handshakes fail is the library's to say.
+                                      (("--api-key-file", self.users), 1, server.address),
+                                      ((*trusting, "--api-key-file", self.users), 1, server.address),
+                                      ((*shown[2:], "--tls-ca", stranger.certificate, "--api-key-file", self.users), 1, server.address)]:
+                refused = self.complete(server, *flags)
+                self.assertEqual(refused.returncode, code, (flags, refused.stderr))
+                self.assertIn(said, refused.stderr.splitlines()[-1], flags)
+                self.assertNotIn("wrong-key", refused.stderr)
+
     def test_bad_flags(self):
         for flags, code, said in [(("--tls-cert", "x.pem"), 2, "tls_key"),
                                   (("--tls-cert", "x.pem", "--tls-key", "y.pem"), 1, "x.pem"),
@@ -121,6 +157,8 @@ class Security(RefusalsTestCase):
                                   (("--max-queued", "0"), 2, "--max-queued"),
                                   (("--max-queued-tokens", "0"), 2, "--max-queued-tokens"),
                                   (("--kv-tokens", "-1"), 2, "--kv-tokens"),
+                                  (("--request-traces", "65"), 2, "--request-traces"),
+                                  (("--log-level", "loud"), 2, "--log-level"),
                                   (("--kv-tokens", str(CONTEXT_TOKENS - 1)), 2, "--kv-tokens")]:
             result = run("serve", DEMO, "--listen", "127.0.0.1:0", *flags)
             self.assertEqual(result.returncode, code, result.stderr)

@@ -46,7 +46,7 @@ class OpenApi(unittest.TestCase):
     def setUpClass(cls):
         cls.document = yaml.safe_load(DOCUMENT.read_text())
         cls.schemas = cls.document["components"]["schemas"]
-        cls.server = cls.enterClassContext(Server(PROGRAM, SOURCE / "models" / "demo"))
+        cls.server = cls.enterClassContext(Server(PROGRAM, SOURCE / "models" / "demo", "--request-traces", "1"))
 
     def call(self, method, path, body=None):
         return asyncio.run(call(self.server, method, path, body))
@@ -161,7 +161,7 @@ class OpenApi(unittest.TestCase):
                     self.assertTrue(answer is None or answer.status == 200, (name, value, answer and answer.body))
 
     def test_answers_are_as_described(self):
-        for body in [PROMPT, PROMPT | {"n": 2, "logprobs": 2, "temperature": 1}, PROMPT | {"max_tokens": 1, "stop": ["zzz"]}]:
+        for body in [PROMPT, PROMPT | {"n": 2, "logprobs": 2, "temperature": 1}, PROMPT | {"max_tokens": 1, "stop": ["zzz"]}, PROMPT | {"trace": True}]:
             self.check(self.call("POST", COMPLETIONS, body).json(), self.schema_of(COMPLETIONS, "post"))
         for body in [MESSAGES, MESSAGES | {"logprobs": True, "top_logprobs": 2}]:
             self.check(self.call("POST", CHAT, body).json(), self.schema_of(CHAT, "post"))

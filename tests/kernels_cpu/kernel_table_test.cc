@@ -56,6 +56,10 @@ TEST(KernelTable, TheSetsOfThisProcessorAreThere) {
                                           __builtin_cpu_supports("avx512vl"));
 #endif
 }
+#elif defined(__aarch64__)
+TEST(KernelTable, TheSetsOfThisProcessorAreThere) {
+  EXPECT_THAT(AvailableIsas(), testing::ElementsAre("neon", "scalar"));  // every 64-bit Arm has NEON
+}
 #endif
 
 TEST(KernelTable, UnknownSetsAreRefusedWithTheList) {

@@ -20,6 +20,7 @@ struct Ran {
   int ready, begin, end;  // milliseconds
   bool handed_over = false;
   bool skipped = false;
+  int32_t layer = -1;
 };
 
 // Adds one step in which these ran.
@@ -28,7 +29,7 @@ void AddStep(const std::vector<Ran>& step, ExecutionStats& stats) {
   std::vector<OperatorTiming> timings;
   const auto at = [](int ms) { return std::chrono::steady_clock::time_point(milliseconds(1000 + ms)); };
   for (const Ran& ran : step) {
-    graph.Add({.name = "", .device = ran.device, .work = [] {}});
+    graph.Add({.name = "", .layer = ran.layer, .device = ran.device, .work = [] {}});
     timings.push_back({at(ran.ready), at(ran.begin), at(ran.end), ran.skipped, ran.handed_over});
   }
   ExecutionSummer().Add(graph, timings, stats);
@@ -57,6 +58,20 @@ TEST(ExecutionStats, CountHandOversAndSkippedOperators) {
   EXPECT_THAT(stats.busy_seconds, ElementsAre(DoubleNear(0.011, kRounding), DoubleNear(0.005, kRounding)));
   EXPECT_EQ(stats.overlap_seconds, 0);
   EXPECT_EQ(stats.overlap_ratio(), 0);
+}
+
+TEST(ExecutionStats, TimesAddUpByDeviceAndLayer) {
+  ExecutionStats stats;
+  const std::vector<Ran> step = {
+      {.device = 0, .ready = 0, .begin = 0, .end = 4},  // of no layer
+      {.device = 0, .ready = 4, .begin = 4, .end = 6, .layer = 1},
+      {.device = 0, .ready = 6, .begin = 6, .end = 9, .layer = 1},
+      {.device = 1, .ready = 4, .begin = 5, .end = 10, .layer = 0},
+      {.device = 1, .ready = 4, .begin = 4, .end = 4, .skipped = true, .layer = 2}};
+  AddStep(step, stats);
+  AddStep(step, stats);
+  EXPECT_THAT(stats.layer_seconds, ElementsAre(ElementsAre(0.0, DoubleNear(0.010, kRounding)),
+                                               ElementsAre(DoubleNear(0.010, kRounding))));
 }
 
 TEST(ExecutionStats, WithoutAcceleratorsNothingOverlaps) {

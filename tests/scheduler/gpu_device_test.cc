@@ -156,6 +156,21 @@ TEST_P(GpuDeviceTest, EverySplitSaysWhatTheCpuSays) {
   }
 }
 
+TEST_P(GpuDeviceTest, CountsWhatCrossesTheLink) {
+  Open(ElementType::kF16);
+  const std::vector<TokenId> tokens = RandomTokens(8, 3);
+  const Plan plan = WholePlan();
+  const auto transformer = Load({.mode = NeuronMode::kExact, .plan = &plan});
+  const ExecutionStats& stats = transformer->execution_stats();
+  Run(*transformer, tokens, 4, StepKind::kDecode);
+  const uint64_t once = stats.link_bytes;
+  // Embeddings there and logits back, besides what describes a step and counts its neurons.
+  const ModelConfig& config = checkpoint_->config;
+  EXPECT_GT(once, tokens.size() * static_cast<size_t>(config.d_model + config.n_vocab) * sizeof(float));
+  Run(*transformer, tokens, 4, StepKind::kDecode);
+  EXPECT_EQ(stats.link_bytes, 2 * once);
+}
+
 TEST_P(GpuDeviceTest, PredictorsMayLiveOnEitherSide) {
   Open(ElementType::kF16);
   const std::vector<TokenId> tokens = RandomTokens(8, 4);

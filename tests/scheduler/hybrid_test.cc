@@ -245,6 +245,26 @@ TEST_F(HybridTest, APlanThatDoesNotFitIsRefusedBeforeAnythingIsCopied) {
   for (const LayerWeights& layer : refused->weights.layers) EXPECT_NE(layer.ffn.bundles.data, nullptr);
 }
 
+TEST_F(HybridTest, CountsWhatCrossesTheLink) {
+  Open(ElementType::kF32, 30);
+  const ModelConfig& config = checkpoint_->config;
+  const std::vector<TokenId> tokens = RandomTokens(6, 31);
+  // Attention and head on the CPU, neurons on both: the input to the accelerator and its partial sum back.
+  Plan plan = RandomPlan(config, 0.5, 32);
+  plan.devices[1].head_bytes = 0;
+  for (PlanLayer& layer : plan.layers)
+    layer.attention_device = layer.kv_cache_device = layer.predictor_device = 0;
+  const auto split = Load({.mode = NeuronMode::kExact, .plan = &plan});
+  ASSERT_TRUE(split->transformer.ok()) << split->transformer.status();
+  Decode(**split->transformer, tokens, 2);
+  const int64_t bytes =
+      std::ssize(tokens) * config.n_layers * 2 * config.d_model * static_cast<int64_t>(sizeof(float));
+  EXPECT_EQ((*split->transformer)->execution_stats().link_bytes, static_cast<uint64_t>(bytes));
+  const auto alone = Load({.mode = NeuronMode::kExact});
+  Decode(**alone->transformer, tokens, 2);
+  EXPECT_EQ((*alone->transformer)->execution_stats().link_bytes, 0u);
+}
+
 TEST_F(HybridTest, RefusesWhatItCannotRun) {
   Open(ElementType::kF32, 19);
   EXPECT_EQ(Load({.mode = NeuronMode::kPredicted})->transformer.status().code(),

@@ -50,17 +50,27 @@ TEST_F(RequestQueueTest, FirstComeFirstServedAndWhatLostItsPlaceComesFirst) {
 }
 
 TEST_F(RequestQueueTest, RefusesByRequestsAndByTokens) {
-  EXPECT_TRUE(queue_.CheckRoom(500, kStart).ok());  // an empty queue takes any
+  EXPECT_TRUE(queue_.CheckRoom(1, 500, kStart).ok());  // an empty queue takes any
   queue_.Push(Make(60), kStart);
-  EXPECT_TRUE(queue_.CheckRoom(40, kStart).ok());
-  EXPECT_EQ(MessageOf(queue_.CheckRoom(41, kStart)),
+  EXPECT_TRUE(queue_.CheckRoom(1, 40, kStart).ok());
+  EXPECT_EQ(MessageOf(queue_.CheckRoom(1, 41, kStart)),
             "the queue is full: requests of 60 tokens wait, 41 more exceed the limit of 100");
   queue_.Push(Make(1), kStart);
   queue_.Push(Make(1), kStart);
-  const absl::Status status = queue_.CheckRoom(1, kStart);
+  const absl::Status status = queue_.CheckRoom(1, 1, kStart);
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_EQ(MessageOf(status), "the queue is full: 3 requests wait, the limit is 3");
+  EXPECT_EQ(MessageOf(status), "the queue is full: 3 requests wait, 1 more exceed the limit of 3");
   EXPECT_EQ(RetryDelayOf(status), 100ms);  // the least, while nothing is known
+}
+
+TEST_F(RequestQueueTest, SeveralNeedRoomForAll) {
+  EXPECT_TRUE(queue_.CheckRoom(3, 500, kStart).ok());
+  EXPECT_EQ(FieldOf(queue_.CheckRoom(4, 4, kStart)), "n");  // never
+  queue_.Push(Make(60), kStart);
+  EXPECT_TRUE(queue_.CheckRoom(2, 40, kStart).ok());
+  EXPECT_EQ(queue_.CheckRoom(2, 41, kStart).code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(MessageOf(queue_.CheckRoom(3, 3, kStart)),
+            "the queue is full: 1 requests wait, 3 more exceed the limit of 3");
 }
 
 TEST_F(RequestQueueTest, SaysToComeAgainWhenWhatWaitsWillHaveItsPlace) {
@@ -72,7 +82,7 @@ TEST_F(RequestQueueTest, SaysToComeAgainWhenWhatWaitsWillHaveItsPlace) {
     queue_.Pop(now);
     queue_.Push(Make(1), now);
   }
-  const auto delay = [&](TimePoint when) { return RetryDelayOf(queue_.CheckRoom(1, when)).value(); };
+  const auto delay = [&](TimePoint when) { return RetryDelayOf(queue_.CheckRoom(1, 1, when)).value(); };
   // Three wait. What faded weighs as nothing at all, so the request that would come next counts beside 20.
   EXPECT_GE(delay(now), 5500ms);
   EXPECT_LE(delay(now), 6s);
@@ -88,7 +98,7 @@ TEST_F(RequestQueueTest, TimeWithoutAnybodyWaitingIsNotSlowness) {
     now += 10s;
   }
   for (int i = 0; i < 3; ++i) queue_.Push(Make(1), now);
-  EXPECT_EQ(RetryDelayOf(queue_.CheckRoom(1, now)), 100ms);
+  EXPECT_EQ(RetryDelayOf(queue_.CheckRoom(1, 1, now)), 100ms);
 }
 
 TEST_F(RequestQueueTest, RemovesWhatIsCancelledOrOutOfTime) {

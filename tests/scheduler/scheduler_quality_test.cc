@@ -76,9 +76,10 @@ TEST_F(QualityTest, DecodeStepsAddUpForTheRequestAndForAll) {
 TEST_F(QualityTest, OneTokenInSoManyIsAudited) {
   Scheduler scheduler(runner_, tokenizer_, {.audit_every = 3});
   // Positions of decode steps: 1 to 7 of the first request, 1 to 4 of the last. Exact ones are not counted.
-  ASSERT_TRUE(Complete(scheduler, Asking(Quality::kFast, 8)).ok());
-  ASSERT_TRUE(Complete(scheduler, Asking(Quality::kExact, 9)).ok());
-  ASSERT_TRUE(Complete(scheduler, Asking(Quality::kBalanced, 5)).ok());
+  const auto fast = Complete(scheduler, Asking(Quality::kFast, 8));
+  const auto exact = Complete(scheduler, Asking(Quality::kExact, 9));
+  const auto balanced = Complete(scheduler, Asking(Quality::kBalanced, 5));
+  ASSERT_TRUE(fast.ok() && exact.ok() && balanced.ok());
   EXPECT_EQ(runner_.audited_positions(), (std::vector<int64_t>{3, 6, 2}));
   // 8 of 8, 8 of 8 and 6 of 8 neurons; 0.375, 0.125 and 0.25; odd, even, even.
   const AuditSums audits = scheduler.stats().audits;
@@ -87,6 +88,12 @@ TEST_F(QualityTest, OneTokenInSoManyIsAudited) {
   EXPECT_EQ(audits.kl_mean(), 0.25);
   EXPECT_EQ(audits.kl_max, 0.375);
   EXPECT_EQ(audits.top1_agreement(), 2.0 / 3);
+  // Each request hears of its own.
+  EXPECT_EQ(fast->audits.tokens, 2);
+  EXPECT_EQ(fast->audits.recall(), 1);
+  EXPECT_EQ(exact->audits.tokens, 0);
+  EXPECT_EQ(balanced->audits.tokens, 1);
+  EXPECT_EQ(balanced->audits.recall(), 6.0 / 8);
 }
 
 TEST_F(QualityTest, AuditsChangeNothing) {

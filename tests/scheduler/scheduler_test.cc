@@ -192,10 +192,49 @@ TEST_F(SchedulerTest, AFullQueueRefuses) {
   ASSERT_TRUE(submit().ok());
   const absl::Status refused = submit();
   EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_EQ(MessageOf(refused), "the queue is full: 2 requests wait, the limit is 2");
+  EXPECT_EQ(MessageOf(refused), "the queue is full: 2 requests wait, 1 more exceed the limit of 2");
   EXPECT_TRUE(RetryDelayOf(refused).has_value());
   runner_.Release();
   for (const auto& recorder : admitted) EXPECT_EQ(recorder->Wait()->completion_tokens, 5);
+}
+
+TEST_F(SchedulerTest, SeveralAreAdmittedTogetherOrNotAtAll) {
+  const auto submit = [this](const std::vector<std::shared_ptr<Recorder>>& recorders) {
+    std::vector<CompletionRequest> requests(recorders.size(), Prompt("a"));
+    return scheduler_.SubmitAll(std::move(requests), {recorders.begin(), recorders.end()});
+  };
+  const auto make = [](size_t n) {
+    std::vector<std::shared_ptr<Recorder>> recorders;
+    while (recorders.size() < n) recorders.push_back(std::make_shared<Recorder>());
+    return recorders;
+  };
+  runner_.HoldAt(1);
+  const auto running = make(1), waiting = make(1), refused = make(2), admitted = make(2);
+  ASSERT_TRUE(submit(running).ok());
+  runner_.WaitUntilHeld();
+  ASSERT_TRUE(submit(waiting).ok());
+  // Room for one.
+  EXPECT_EQ(submit(refused).status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(scheduler_.stats().waiting, 1);
+  for (const auto& recorder : refused) EXPECT_EQ(recorder.use_count(), 1);  // nobody holds it
+  EXPECT_EQ(FieldOf(submit(make(3)).status()), "n");                        // the queue never takes three
+  runner_.Release();
+  EXPECT_TRUE(running[0]->Wait().ok());
+  EXPECT_TRUE(waiting[0]->Wait().ok());
+
+  const auto handles = submit(admitted);
+  ASSERT_TRUE(handles.ok()) << handles.status();
+  EXPECT_EQ(handles->size(), 2u);
+  for (const auto& recorder : admitted) EXPECT_EQ(recorder->Wait()->completion_tokens, 5);
+  for (const auto& recorder : refused) EXPECT_FALSE(recorder->ended());
+
+  std::vector<CompletionRequest> requests = {Prompt("a"), Prompt("")};
+  const auto unheard = make(2);
+  EXPECT_EQ(FieldOf(scheduler_.SubmitAll(std::move(requests), {unheard.begin(), unheard.end()}).status()),
+            "prompt");
+  EXPECT_TRUE(scheduler_.Drain(0ms));
+  EXPECT_EQ(scheduler_.stats().finished, 4u);
+  EXPECT_EQ(scheduler_.stats().used_pages, 0);
 }
 
 TEST_F(SchedulerTest, APassedDeadlineEndsARequestWithoutAStep) {

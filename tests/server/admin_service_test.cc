@@ -68,6 +68,7 @@ TEST(GetStats, AddsUpWhatRequestsDid) {
       hand_overs: 12
       overlap_ratio: 0.75
       busy_seconds: [ 12, 6 ]
+      link_bytes: 600
     }
     prompt_tokens: 8
     kv_cache { tokens_per_page: 16 pages: 1024 prefix_queried_tokens: 8 }

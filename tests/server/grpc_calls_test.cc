@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "server/error_details.h"
+#include "server/request_traces.h"
 #include "tests/server/server_fixture.h"
 
 namespace thermocline::testing {
@@ -56,15 +57,70 @@ TEST(Choices, AreAdmittedTogetherOrNotAtAll) {
   server.runner.WaitUntilHeld();
   for (const Call call : {&CompleteWith, &StreamWith}) {
     grpc::ClientContext context;
-    const Outcome refused = call(server, ChoicesRequest(3), context);
+    const Outcome refused = call(server, ChoicesRequest(3), context);  // the queue never takes three
+    EXPECT_EQ(refused.status.error_code(), grpc::INVALID_ARGUMENT);
+    EXPECT_EQ(refused.field, "n");
+    EXPECT_EQ(server.scheduler.stats().waiting, 0);
+  }
+  BackgroundCall waiting(server, TextRequest("abc", 2));
+  ASSERT_TRUE(Eventually([&] { return server.scheduler.stats().waiting == 1; }));
+  for (const Call call : {&CompleteWith, &StreamWith}) {
+    grpc::ClientContext context;
+    const Outcome refused = call(server, ChoicesRequest(2), context);  // there is room for one
     EXPECT_EQ(refused.status.error_code(), grpc::RESOURCE_EXHAUSTED);
     EXPECT_EQ(refused.deltas.size(), 0U);
-    EXPECT_EQ(server.scheduler.stats().waiting, 0);
+    EXPECT_EQ(server.scheduler.stats().waiting, 1);
   }
   server.runner.Release();
   EXPECT_EQ(running.Wait().text, "de");
+  EXPECT_EQ(waiting.Wait().text, "de");
   ASSERT_TRUE(server.WaitUntilIdle());
   ExpectServes(server);
+}
+
+TEST(Summaries, SayWhatAuditsOfTheRequestFound) {
+  TestServer server({.predicts = true, .audit_every = 2});
+  // Decode steps at positions 4 to 7, audits at 5 and 7: 6 of 8 and 7 of 8 neurons.
+  const Outcome audited = Stream(server, TextRequest("abc", 5));
+  ASSERT_TRUE(audited.status.ok()) << audited.status.error_message();
+  EXPECT_EQ(audited.summaries.at(0).sparsity().audited_tokens(), 2);
+  EXPECT_EQ(audited.summaries[0].sparsity().predictor_recall(), 13.0 / 16);
+  EXPECT_EQ(audited.summaries[0].sparsity().active(), 4 * 8);
+  EXPECT_EQ(audited.summaries[0].sparsity().active_on_accelerators(), 4 * 5);
+  const Outcome plain = Complete(server, TextRequest("abc", 2));
+  EXPECT_EQ(plain.summaries.at(0).sparsity().audited_tokens(), 0);
+  EXPECT_FALSE(plain.summaries[0].sparsity().has_predictor_recall());
+}
+
+TEST(Traces, ComeWithTheSummaryOfTheFirstChoice) {
+  RequestTraces traces(/*most=*/1);
+  TestServer server({.traces = &traces});
+  v1::CompleteRequest request = ChoicesRequest(2);
+  request.mutable_output()->set_trace(true);
+  for (const Call call : {&CompleteWith, &StreamWith, &CompleteWith, &StreamWith}) {
+    grpc::ClientContext context;  // one after the other: an answer gives the place back
+    context.AddMetadata("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    const Outcome outcome = call(server, request, context);
+    ASSERT_TRUE(outcome.status.ok()) << outcome.status.error_message();
+    std::map<int, std::string> found;
+    for (const v1::CompletionSummary& summary : outcome.summaries) found[summary.index()] = summary.trace();
+    for (const v1::CompletionChoice& choice : outcome.other_choices) found[1] = choice.summary().trace();
+    EXPECT_EQ(found[1], "");
+    const nlohmann::json trace = nlohmann::json::parse(found[0]);
+    EXPECT_EQ(trace["otherData"]["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
+    EXPECT_EQ(trace["traceEvents"][5]["args"]["name"], "cpu");
+  }
+  request.mutable_output()->set_trace(false);
+  EXPECT_EQ(Complete(server, request).summaries.at(0).trace(), "");
+}
+
+TEST(Traces, AreNotGivenUnlessTheServerIsToldTo) {
+  TestServer server;
+  v1::CompleteRequest request = TextRequest("abc", 3);
+  request.mutable_output()->set_trace(true);
+  const Outcome refused = Stream(server, request);
+  EXPECT_EQ(refused.status.error_code(), grpc::INVALID_ARGUMENT);
+  EXPECT_EQ(refused.field, "trace");
 }
 
 TEST(Choices, OneThatFailsEndsTheCall) {

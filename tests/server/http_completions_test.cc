@@ -405,6 +405,14 @@ TEST(HttpRoutesTest, MetricsAndHealthAreOpen) {
   EXPECT_EQ(metrics.status, 200);
   EXPECT_EQ(metrics.Header("content-type"), ServerMetrics::kContentType);
   EXPECT_THAT(metrics.body, HasSubstr("vllm:num_requests_running"));
+  // What the runner says of its devices, after one step of the prompt and one of decoding.
+  Complete(server, {{"prompt", "ab"}, {"max_tokens", 2}});
+  const std::string body = Get(server, "/metrics").body;
+  EXPECT_THAT(body, HasSubstr("thermocline_link_bytes_total{model_name=\"puppet.gguf\"} 200\n"));
+  const std::string name = "thermocline_layer_device_seconds_total";
+  EXPECT_THAT(body, HasSubstr(name + "{layer=\"0\",device=\"cpu\",model_name=\"puppet.gguf\"} 1\n"));
+  EXPECT_THAT(body, HasSubstr(name + "{layer=\"1\",device=\"host\",model_name=\"puppet.gguf\"} 0.5\n"));
+  EXPECT_THAT(body, ::testing::Not(HasSubstr(name + "{layer=\"0\",device=\"host\"")));
 }
 
 TEST(HttpKeysTest, AreAskedForWhereCompletionsAre) {

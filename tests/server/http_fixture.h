@@ -23,6 +23,7 @@ struct HttpSetup {
   const Credentials* credentials = nullptr;
   bool log_prompts = false;
   NeuronActivity* activity = nullptr;
+  RequestTraces* traces = nullptr;
   OpenAiServerOptions options;
 };
 
@@ -46,7 +47,8 @@ struct TestHttpServer {
                                         .metrics = metrics,
                                         .log = log,
                                         .credentials = setup.credentials,
-                                        .activity = setup.activity},
+                                        .activity = setup.activity,
+                                        .traces = setup.traces},
                                        options);
     if (!started.ok()) throw std::runtime_error(started.status().ToString());
     server = *std::move(started);

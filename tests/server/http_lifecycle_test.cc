@@ -4,6 +4,7 @@
 
 #include <thread>
 
+#include "server/request_traces.h"
 #include "tests/server/http_fixture.h"
 
 namespace thermocline::testing {
@@ -142,22 +143,96 @@ TEST(HttpLifecycleTest, AFullQueueSaysWhenToComeBack) {
   HttpClient runs(server.server->port());
   ASSERT_TRUE(runs.Send(PostText(kCompletions, R"({"prompt": "abc", "max_tokens": 2, "temperature": 0})")));
   server.runner.WaitUntilHeld();
-  // A group is admitted whole or not at all.
-  const HttpAnswer refused = Post(server, kCompletions, R"({"prompt": "abc", "n": 3})");
+  HttpClient waits(server.server->port());
+  ASSERT_TRUE(waits.Send(PostText(kCompletions, R"({"prompt": "x", "max_tokens": 1, "temperature": 0})")));
+  ASSERT_TRUE(Eventually([&] { return server.scheduler.stats().waiting == 1; }));
+  // A group is admitted whole or not at all: there is room for one.
+  const HttpAnswer refused = Post(server, kCompletions, R"({"prompt": "abc", "n": 2})");
   EXPECT_EQ(refused.status, 429);
   EXPECT_GE(std::stoi(refused.Header("retry-after")), 1);
   EXPECT_EQ(refused.Error()["type"], "rate_limit_error");
   EXPECT_EQ(refused.Error()["code"], "rate_limit_exceeded");
-  ASSERT_TRUE(Eventually([&] { return server.scheduler.stats().waiting == 0; }));
+  EXPECT_EQ(server.scheduler.stats().waiting, 1);
   // A stream that is refused is an error like any other.
-  EXPECT_EQ(Post(server, kCompletions, R"({"prompt": "abc", "n": 3, "stream": true})").status, 429);
-  HttpClient waits(server.server->port());
-  ASSERT_TRUE(
-      waits.Send(PostText(kCompletions, R"({"prompt": "x", "n": 2, "max_tokens": 1, "temperature": 0})")));
-  ASSERT_TRUE(Eventually([&] { return server.scheduler.stats().waiting == 2; }));
+  EXPECT_EQ(Post(server, kCompletions, R"({"prompt": "abc", "n": 2, "stream": true})").status, 429);
+  // What the queue never takes is no matter of coming back.
+  const HttpAnswer never = Post(server, kCompletions, R"({"prompt": "abc", "n": 3})");
+  EXPECT_EQ(never.status, 400);
+  EXPECT_EQ(never.Error()["param"], "n");
   server.runner.Release();
   EXPECT_EQ(runs.Receive().Json()["choices"][0]["text"], "de");
-  EXPECT_EQ(waits.Receive().Json()["choices"][1]["text"], "y");
+  EXPECT_EQ(waits.Receive().Json()["choices"][0]["text"], "y");
+}
+
+TEST(HttpLifecycleTest, SilentStreamsGetComments) {
+  HttpSetup setup;
+  setup.options.http.stream_keepalive = std::chrono::milliseconds(5);
+  TestHttpServer server(setup);
+  server.runner.HoldAt(1);
+  HttpClient runs(server.server->port()), waits(server.server->port());
+  const std::string request =
+      PostText(kCompletions, R"({"prompt": "abc", "max_tokens": 2, "temperature": 0, "stream": true})");
+  ASSERT_TRUE(runs.Send(request));
+  server.runner.WaitUntilHeld();
+  ASSERT_TRUE(waits.Send(request));
+  // While the one's prompt is computed and while the other waits.
+  for (HttpClient* client : {&runs, &waits}) {
+    EXPECT_EQ(client->ReceiveHead().status, 200);
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(client->ReceiveChunk(), ": keep-alive\n\n");
+  }
+  server.runner.Release();
+  for (HttpClient* client : {&runs, &waits}) {
+    std::string body;
+    bool whole = false;
+    for (std::string chunk; !(chunk = client->ReceiveChunk(&whole)).empty();) body += chunk;
+    EXPECT_TRUE(whole);
+    EXPECT_THAT(body, ::testing::EndsWith("data: [DONE]\n\n"));
+    // The connection is good for more; an answer that is no stream gets none.
+    ASSERT_TRUE(client->Send(GetText("/health")));
+    EXPECT_EQ(client->Receive().Json()["status"], "ok");
+  }
+}
+
+TEST(HttpLifecycleTest, TracesAreInTheFirstChoiceAndBoundedInNumber) {
+  RequestTraces traces(/*most=*/1);
+  HttpSetup setup;
+  setup.predicts = true;
+  setup.traces = &traces;
+  TestHttpServer server(setup);
+  server.runner.HoldAt(1);
+  HttpClient runs(server.server->port());
+  const std::string body = R"({"prompt": "abc", "max_tokens": 3, "n": 2, "temperature": 0, "trace": true)";
+  ASSERT_TRUE(runs.Send(PostText(kCompletions, body + "}", "x-request-id: mine\r\n")));
+  server.runner.WaitUntilHeld();
+  const HttpAnswer refused = Post(server, kCompletions, body + "}");
+  EXPECT_EQ(refused.status, 429);
+  EXPECT_EQ(refused.Header("retry-after"), "1");
+  server.runner.Release();
+  const nlohmann::json choices = runs.Receive().Json()["choices"];
+  const nlohmann::json& trace = choices[0]["thermocline"]["trace"];
+  EXPECT_EQ(trace["otherData"]["request_id"], "mine");
+  EXPECT_FALSE(choices[1]["thermocline"].contains("trace"));
+  EXPECT_EQ(choices[0]["thermocline"]["sparsity"]["audited_tokens"], 0);
+  EXPECT_TRUE(choices[0]["thermocline"]["sparsity"]["predictor_recall"].is_null());
+  std::vector<std::string> phases;
+  for (const nlohmann::json& event : trace["traceEvents"]) {
+    if (event.value("cat", "") == "phase") phases.push_back(event["name"]);
+  }
+  EXPECT_THAT(phases, ::testing::ElementsAre("queued", "prefill", "decode"));
+
+  // The answer gives the place back.
+  const std::vector<std::string> events =
+      EventsOf(Post(server, kCompletions, body + R"(, "stream": true})").body);
+  int traced = 0;
+  for (const std::string& event : events) traced += event.find("traceEvents") != std::string::npos;
+  EXPECT_EQ(traced, 1);
+}
+
+TEST(HttpLifecycleTest, TracesAreNotGivenUnlessTheServerIsToldTo) {
+  TestHttpServer server;
+  const HttpAnswer refused = Post(server, kCompletions, R"({"prompt": "abc", "trace": true})");
+  EXPECT_EQ(refused.status, 400);
+  EXPECT_EQ(refused.Error()["param"], "trace");
 }
 
 TEST(HttpLifecycleTest, FailuresOfTheModelAreErrorsOfTheServer) {

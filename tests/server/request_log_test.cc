@@ -144,8 +144,21 @@ TEST(RequestLog, WritesNothingBelowItsLevel) {
   kept.log.Event(LogLevel::kError, "keys_reload_failed", {{"message", "no such file"}});
   EXPECT_EQ(kept.Only()["event"], "keys_reload_failed");
   EXPECT_EQ(kept.Only()["message"], "no such file");
+  kept.log.Admitted("req-1", 2, 7);
+  EXPECT_EQ(kept.lines.size(), 1u);
   EXPECT_EQ(ParseLogLevel("warning"), LogLevel::kWarning);
   EXPECT_EQ(ParseLogLevel("loud"), std::nullopt);
+}
+
+TEST(RequestLog, DebugSaysWhatWasAdmitted) {
+  Kept kept({.level = LogLevel::kDebug});
+  kept.log.Admitted("req-\n1", 2, 7);
+  const nlohmann::json line = kept.Only();
+  EXPECT_EQ(line["level"], "debug");
+  EXPECT_EQ(line["event"], "admitted");
+  EXPECT_EQ(line["request_id"], "req-\n1");
+  EXPECT_EQ(line["choices"], 2);
+  EXPECT_EQ(line["prompt_tokens"], 7);
 }
 
 TEST(RequestLog, ThreadsWriteWholeLines) {

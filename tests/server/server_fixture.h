@@ -34,6 +34,7 @@ struct ServerSetup {
   int64_t audit_every = 0;
   const Credentials* credentials = nullptr;
   TlsFiles tls;
+  RequestTraces* traces = nullptr;
 };
 
 // A server with one client.
@@ -58,7 +59,9 @@ struct TestServer {
     options.listen = "127.0.0.1:0";
     options.shutdown_timeout = setup.shutdown_timeout;
     options.tls = setup.tls;
-    auto started = CompletionServer::Start(Parts(setup.credentials), options);
+    CompletionServerParts parts = Parts(setup.credentials);
+    parts.traces = setup.traces;
+    auto started = CompletionServer::Start(parts, options);
     if (!started.ok()) throw std::runtime_error(started.status().ToString());
     server = *std::move(started);
     // A window that does not grow, so that a client that does not read soon holds up its stream.
