@@ -9,10 +9,15 @@
 namespace thermocline {
 
 #if defined(__x86_64__)
-// Contract: KernelTable::mat_mul_packed. AVX-512 with VNNI only.
-void MatMulPackedVnni(const PackedView& w, const QuantizedActivations& x, MatrixView<float> y);
 // Whether processor and system have AVX-512 with VNNI.
 bool HasVnni();
+// Whether they have AMX's tiles of 8-bit integers besides. Asks the system for the tiles' state, which it
+// grants to the whole process.
+bool HasAmx();
+
+// Contract: KernelTable::mat_mul_packed.
+void MatMulPackedVnni(const PackedView& w, const QuantizedActivations& x, MatrixView<float> y);
+void MatMulPackedAmx(const PackedView& w, const QuantizedActivations& x, MatrixView<float> y);
 #endif
 
 }  // namespace thermocline

@@ -77,11 +77,14 @@ KernelTable TableOf(int64_t target) {
 void AppendExtensions([[maybe_unused]] const KernelTable& table,
                       [[maybe_unused]] std::vector<KernelTable>& list) {
 #if defined(__x86_64__)
-  if (table.isa == "avx512" && HasVnni()) {
+  const auto append = [&](std::string_view isa, decltype(KernelTable::mat_mul_packed) mat_mul_packed) {
     list.push_back(table);
-    list.back().isa = "avx512_vnni";
-    list.back().mat_mul_packed = MatMulPackedVnni;
-  }
+    list.back().isa = isa;
+    list.back().mat_mul_packed = mat_mul_packed;
+  };
+  if (table.isa != "avx512") return;
+  if (HasAmx()) append("avx512_amx", MatMulPackedAmx);
+  if (HasVnni()) append("avx512_vnni", MatMulPackedVnni);
 #endif
 }
 

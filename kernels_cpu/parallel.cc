@@ -21,6 +21,7 @@ constexpr int64_t kTilePanels = 2;                // of mat_mul_packed's largest
 constexpr int64_t kRowAlignment = 8;              // mat_mul's register tiles stay whole
 constexpr int64_t kTokenBlock = 128;              // activations of a block stay in the second-level cache
 constexpr int64_t kDownColumns = 256;             // columns that a batch's piece of NeuronMajorDown owns
+constexpr int64_t kFewestDownColumns = 64;        // or a block of the type
 constexpr int64_t kDownTokens = 32;               // and its most tokens: 32 KiB of sums on the stack
 constexpr int64_t kElementwisePiece = 32 * 1024;  // elements
 constexpr int64_t kCountedNeurons = 64;           // of a strip that count_active keeps in registers
@@ -89,17 +90,20 @@ void DownBlock(const KernelTable& kernels, const WeightView& down, MatrixView<co
 void DownBatch(const CpuContext& context, const WeightView& down, MatrixView<const float> hidden,
                MatrixView<float> y) {
   const ElementTypeInfo& type = InfoOf(down.type);
-  const int64_t column_blocks = CeilDivide(down.cols, kDownColumns);
-  // Fewer tokens a piece when there would be too few pieces for the team.
-  const int64_t wanted_blocks = CeilDivide(2 * context.team->threads(), column_blocks);
-  const int64_t tokens_per_block = std::min(kDownTokens, CeilDivide(hidden.rows, wanted_blocks));
-  const int64_t token_blocks = CeilDivide(hidden.rows, tokens_per_block);
+  const int64_t token_blocks = CeilDivide(hidden.rows, kDownTokens);
+  // Narrower pieces when there would be too few for the team: fewer tokens a piece would expand rows again.
+  int64_t columns_of_piece = kDownColumns;
+  while (columns_of_piece > std::max(kFewestDownColumns, type.block_elements) &&
+         CeilDivide(down.cols, columns_of_piece) * token_blocks < 2 * context.team->threads()) {
+    columns_of_piece /= 2;
+  }
+  const int64_t column_blocks = CeilDivide(down.cols, columns_of_piece);
   context.team->ParallelFor(column_blocks * token_blocks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t piece = begin; piece < end; ++piece) {
-      const int64_t column = piece / token_blocks * kDownColumns;
-      const int64_t columns = std::min(kDownColumns, down.cols - column);
-      const int64_t token = piece % token_blocks * tokens_per_block;
-      const int64_t tokens = std::min(tokens_per_block, hidden.rows - token);
+      const int64_t column = piece / token_blocks * columns_of_piece;
+      const int64_t columns = std::min(columns_of_piece, down.cols - column);
+      const int64_t token = piece % token_blocks * kDownTokens;
+      const int64_t tokens = std::min(kDownTokens, hidden.rows - token);
       const WeightView part{down.data + column / type.block_elements * type.block_bytes, down.type, down.rows,
                             columns, down.row_stride_bytes};
       DownBlock(*context.kernels, part, hidden.Rows(token, tokens),

@@ -1,28 +1,12 @@
-// Products of panels with AVX-512's integer dot products (VNNI).
+// The vector operations of AVX-512 with VNNI that packed_tiles-inl.h is written over.
 // SPDX-License-Identifier: Apache-2.0
-//
-// Highway's targets have no step between AVX-512 as of Skylake and one that asks for more than this, so the
-// file names its instructions itself. Nothing here runs before cpu_features.h has said that they exist.
-#include "kernels_cpu/extended_targets.h"
-
-#if defined(__x86_64__)
 #include <immintrin.h>
 
+#include <cstdint>
 #include <cstring>
 
-#include "core/element_type.h"
-#include "kernels_cpu/packed_matrix.h"
-#include "kernels_cpu/quantized_activations.h"
-
-// g++ 12 takes the deliberately undefined operands inside its own intrinsics for mistakes.
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
-#define THERMOCLINE_TILES vnni_tiles
-#include "kernels_cpu/packed_tiles-inl.h"
-
 namespace thermocline {
-namespace vnni_tiles {
+namespace THERMOCLINE_TILES {
 
 struct Ops {
   static constexpr int kLanes = 16;
@@ -66,12 +50,5 @@ struct Ops {
   static inline void Store(Floats a, float* at) { _mm512_storeu_ps(at, a); }
 };
 
-}  // namespace vnni_tiles
-
-void MatMulPackedVnni(const PackedView& w, const QuantizedActivations& x, MatrixView<float> y) {
-  vnni_tiles::MatMulPanels<vnni_tiles::Ops>(w, x, y);
-}
-
+}  // namespace THERMOCLINE_TILES
 }  // namespace thermocline
-#pragma GCC pop_options
-#endif
