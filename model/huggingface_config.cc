@@ -201,7 +201,7 @@ absl::Status ReadRope(const Fields& fields, const std::string& file, ModelConfig
   if (gemma3) {
     TC_ASSIGN_OR_RETURN(config.window.rope_theta, fields.NumberOr("rope_local_base_freq", 10000.0));
   }
-  config.rope_dimensions = config.d_head;
+  config.rope_dimensions = config.architecture == "nemotron" ? config.d_head / 2 : config.d_head;
   config.rope_pairing = RopePairing::kHalf;
   TC_RETURN_IF_ERROR(ReadRotated(fields, file, config));
   // transformers 5 puts everything into rope_parameters, the base too.
