@@ -16,6 +16,7 @@
 #include "profiler/hardware_probe.h"
 #include "profiler/mpi_reduce.h"
 #include "profiler/skewness.h"
+#include "scheduler/gpu_device.h"
 #include "scheduler/request.h"
 
 namespace thermocline {
@@ -238,13 +239,25 @@ absl::Status CheckFlags(const Flags& flags) {
   return absl::OkStatus();
 }
 
+// Without the GPU where its kernels lack what the model needs.
+absl::StatusOr<PlanningFlags> PlanningFor(const ModelConfig& config, PlanningFlags planning) {
+  const absl::Status gpu = GpuDevice::CheckSupported(config);
+  if (gpu.ok() || planning.device == "host" || planning.device == "none") return planning;
+  if (planning.device == "cuda")
+    return FieldError("--device", fmt::format("is cuda, which cannot be used: {}", MessageOf(gpu)));
+  fmt::print(stderr, "thermocline: everything is planned for the CPU: {}\n", MessageOf(gpu));
+  planning.device = "none";
+  return planning;
+}
+
 absl::Status Profile(const Flags& flags) {
   TC_RETURN_IF_ERROR(CheckFlags(flags));
   TC_ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model, LoadDenseModel(flags.model));
-  if (!model->checkpoint.config.has_silent_neurons() && !flags.threshold) {
+  if (!HasTrueZeros(model->checkpoint.config.activation) && !flags.threshold) {
     return FieldError("--threshold", fmt::format("is needed: no activation of {} is exactly zero",
                                                  NameOf(model->checkpoint.config.activation)));
   }
+  TC_ASSIGN_OR_RETURN(const PlanningFlags planning, PlanningFor(model->checkpoint.config, flags.planning));
   const ProfileDirectory directory(flags.out.empty() ? DefaultProfileDirectory(flags.model.path) : flags.out);
   std::error_code error;
   std::filesystem::create_directories(directory.path, error);
@@ -284,7 +297,7 @@ absl::Status Profile(const Flags& flags) {
   TC_ASSIGN_OR_RETURN(const HardwareProfile hardware,
                       Hardware(flags.planning, model->team->threads(), directory));
   TC_ASSIGN_OR_RETURN(const SolvedPlan solved,
-                      SolveFor(profile, directory.profile(), hardware, flags.planning, some_predictors));
+                      SolveFor(profile, directory.profile(), hardware, planning, some_predictors));
   TC_RETURN_IF_ERROR(WritePlan(solved.plan, directory.plan()));
   TC_ASSIGN_OR_RETURN(std::vector<SweepPoint> sweep, Curve(solved));
   const int64_t weight_bytes = model->checkpoint.total_bytes();

@@ -299,6 +299,8 @@ std::string BiasOf(std::string_view weight) {
   return fmt::format("{}bias", weight.substr(0, weight.size() - kSuffix.size()));
 }
 
+std::string ScaleOf(std::string_view weight) { return fmt::format("{}_scale", weight); }
+
 std::vector<ExpectedTensor> ExpectedTensors(const ModelConfig& config, const TensorNames& names) {
   const int64_t d_model = config.d_model;
   const int64_t d_query = config.n_heads * config.d_head;
@@ -307,7 +309,13 @@ std::vector<ExpectedTensor> ExpectedTensors(const ModelConfig& config, const Ten
   const auto add = [&](const std::string& name, std::vector<int64_t> shape, bool biased = false) {
     if (name.empty()) return;
     if (biased) expected.push_back({BiasOf(name), {shape.front()}});
-    expected.push_back({name, std::move(shape)});
+    const bool packed = config.ternary == TernaryWeights::kPacked && shape.size() == 2 &&
+                        name != names.token_embedding && name != names.head;
+    if (packed) {
+      expected.push_back({ScaleOf(name), {1}});
+      shape.front() /= kTernaryRowsOfAByte;
+    }
+    expected.push_back({name, std::move(shape), packed});
   };
   const bool norm_bias = config.norm == NormKind::kLayer;
   add(names.token_embedding, {config.n_vocab, d_model});

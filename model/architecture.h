@@ -68,12 +68,15 @@ absl::StatusOr<Architecture> FindArchitecture(std::string_view name, const std::
 TensorNames GgufTensorNames(const ModelConfig& config);
 TensorNames HuggingFaceTensorNames(const ModelConfig& config);
 
-// "x.weight" becomes "x.bias".
+// "x.weight" becomes "x.bias", "x.weight_scale".
 std::string BiasOf(std::string_view weight);
+std::string ScaleOf(std::string_view weight);
+inline constexpr int64_t kTernaryRowsOfAByte = 4;
 
 struct ExpectedTensor {
   std::string name;
   std::vector<int64_t> shape;  // outermost first; one dimension for norm weights and biases
+  bool packed = false;         // four rows to one of bytes (TernaryWeights::kPacked)
 };
 
 // Every tensor that a model of this shape has, the head only where it is not tied. `config` must be valid.

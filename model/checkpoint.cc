@@ -28,7 +28,9 @@ absl::Status CheckTensors(const Checkpoint& checkpoint) {
   std::set<std::string> known;
   for (const ExpectedTensor& expected : ExpectedTensors(checkpoint.config, checkpoint.names)) {
     known.insert(expected.name);
-    if (expected.shape.size() == 1) {
+    if (expected.packed) {
+      TC_RETURN_IF_ERROR(checkpoint.tensors.Packed(expected.name, "U8", expected.shape).status());
+    } else if (expected.shape.size() == 1) {
       TC_RETURN_IF_ERROR(checkpoint.tensors.Vector(expected.name, expected.shape[0]).status());
     } else {
       TC_RETURN_IF_ERROR(

@@ -82,6 +82,14 @@ absl::Status ValidateScales(const ModelConfig& config, const std::string& file) 
     return InvalidArgument("{}: {} layers are said to have a sliding window or none, the limit is {}", file,
                            config.window.layers.size(), config.n_layers);
   }
+  if (config.ternary == TernaryWeights::kPacked) {
+    for (const auto& [field, rows] : {std::pair("d_model", config.d_model), std::pair("d_ff", config.d_ff),
+                                      std::pair("n_kv_heads x d_head", config.n_kv_heads * config.d_head)}) {
+      if (rows % 4 != 0)
+        return InvalidArgument("{}: {} is {}, the limit is a multiple of 4: weights are packed", file, field,
+                               rows);
+    }
+  }
   if (config.activation == Activation::kDRelu && !config.gated)
     return InvalidArgument("{}: activation drelu needs a gated feed-forward block", file);
   return absl::OkStatus();

@@ -50,6 +50,14 @@ struct SlidingWindow {
   }
 };
 
+// How a folder keeps weights that are -1, 0 or 1 times a scale (BitNet). They are expanded when they are
+// loaded.
+enum class TernaryWeights {
+  kNone,    // they are not ternary
+  kPacked,  // four to a byte, and the scale beside them
+  kMaster,  // as they were trained: rounded to the nearest, the scale being their mean magnitude
+};
+
 // A layer reads, with what is off left out:
 //   attended = attention(norm(x)), its queries and keys biased, normed a head, rotated
 //   x += residual_scale * post_norm(output(sub_norm(attended)))
@@ -86,6 +94,7 @@ struct ModelConfig {
   double residual_scale = 1;  // of what a block adds
   double logit_scale = 1;
   SlidingWindow window;
+  TernaryWeights ternary = TernaryWeights::kNone;  // of a layer's matrices
   PositionKind positions = PositionKind::kRotary;
   int64_t position_offset = 0;  // learned: position p is row p + position_offset of the table
   double rope_theta = 10000.0;

@@ -99,13 +99,29 @@ absl::StatusOr<Architecture> ReadArchitecture(const Fields& fields, const std::s
   return architecture;
 }
 
-// What changes the computation and is not supported is refused by name.
-absl::Status RefuseUnsupported(const Fields& fields, const std::string& file) {
-  if (fields.Has("quantization_config")) {
-    return Unimplemented(
-        "{}: quantization_config is given: only F32, F16 and BF16 weights are supported here", file);
+// Of quantised weights those of BitNet are known; its quantisation of activations is not part of the model.
+absl::Status ReadQuantization(const Fields& fields, const std::string& file, ModelConfig& config) {
+  const Json* object = fields.Find("quantization_config");
+  if (object == nullptr) return absl::OkStatus();
+  if (!object->is_object()) return fields.WrongType("quantization_config", "an object", *object);
+  const Fields quantization(*object, file, "quantization_config.");
+  const auto is = [&](std::string_view name, std::string_view value) {
+    const Json* found = quantization.Find(name);
+    return found != nullptr && *found == std::string(value);
+  };
+  if (config.architecture == "bitnet" && is("quant_method", "bitnet") &&
+      is("linear_class", "autobitlinear")) {
+    TC_ASSIGN_OR_RETURN(const bool norms, quantization.BooleanOr("use_rms_norm", false));
+    const bool packed = is("quantization_mode", "offline");
+    if (!norms && (packed || is("quantization_mode", "online"))) {
+      config.ternary = packed ? TernaryWeights::kPacked : TernaryWeights::kMaster;
+      return absl::OkStatus();
+    }
   }
-  return absl::OkStatus();
+  return Unimplemented(
+      "{}: quantization_config is given: only F32, F16 and BF16 weights, and BitNet's ternary ones, are "
+      "supported here",
+      file);
 }
 
 absl::Status RefuseUnless(const Fields& fields, const std::string& file, std::string_view name, bool wanted) {
@@ -201,7 +217,7 @@ absl::Status ReadRope(const Fields& fields, const std::string& file, ModelConfig
   if (gemma3) {
     TC_ASSIGN_OR_RETURN(config.window.rope_theta, fields.NumberOr("rope_local_base_freq", 10000.0));
   }
-  config.rope_dimensions = config.d_head;
+  config.rope_dimensions = config.architecture == "nemotron" ? config.d_head / 2 : config.d_head;
   config.rope_pairing = RopePairing::kHalf;
   TC_RETURN_IF_ERROR(ReadRotated(fields, file, config));
   // transformers 5 puts everything into rope_parameters, the base too.
@@ -361,9 +377,9 @@ absl::StatusOr<ModelConfig> ConfigFromHuggingFace(std::string_view text, const s
   TC_ASSIGN_OR_RETURN(const Json document, ParseStrictJson(text, file));
   const Fields fields(document, file);
   TC_ASSIGN_OR_RETURN(const Architecture architecture, ReadArchitecture(fields, file));
-  TC_RETURN_IF_ERROR(RefuseUnsupported(fields, file));
   ModelConfig config;
   config.architecture = architecture.name;
+  TC_RETURN_IF_ERROR(ReadQuantization(fields, file, config));
   TC_RETURN_IF_ERROR(ReadBlocks(fields, architecture, file, config));
   if (activation) {
     config.activation = *activation;

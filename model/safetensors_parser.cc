@@ -294,7 +294,8 @@ absl::Status ParseSafetensors(std::span<const std::byte> bytes, const std::strin
     if (!type || tensor.bytes.empty()) {
       const std::string described =
           Printable(tensor.type) + (tensor.bytes.empty() ? " without elements" : "");
-      TC_RETURN_IF_ERROR(table.AddUnreadable(tensor.name, described, file));
+      TC_RETURN_IF_ERROR(
+          table.AddUnreadable(tensor.name, described, file, std::move(tensor.shape), tensor.bytes));
       continue;
     }
     TC_RETURN_IF_ERROR(

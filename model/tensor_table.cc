@@ -45,9 +45,11 @@ absl::Status TensorTable::Add(TensorInfo tensor) {
   return absl::OkStatus();
 }
 
-absl::Status TensorTable::AddUnreadable(std::string_view name, std::string_view type, std::string_view file) {
+absl::Status TensorTable::AddUnreadable(std::string_view name, std::string_view type, std::string_view file,
+                                        std::vector<int64_t> shape, std::span<const std::byte> bytes) {
   TC_RETURN_IF_ERROR(CheckNew(name, file));
-  unreadable_.emplace(std::string(name), Unreadable{std::string(type), std::string(file)});
+  unreadable_.emplace(std::string(name),
+                      Unreadable{std::string(type), std::string(file), std::move(shape), bytes});
   return absl::OkStatus();
 }
 
@@ -121,6 +123,26 @@ absl::StatusOr<std::vector<float>> TensorTable::Vector(std::string_view name, in
       return Unimplemented("{}: tensor '{}': vectors of type {}", tensor->file, Printable(name), type.name);
   }
   return values;
+}
+
+absl::StatusOr<std::span<const std::byte>> TensorTable::Packed(std::string_view name, std::string_view type,
+                                                               const std::vector<int64_t>& shape) const {
+  const auto found = unreadable_.find(Key(name));
+  if (found == unreadable_.end()) {
+    TC_ASSIGN_OR_RETURN(const TensorInfo* tensor,
+                        Require(name, shape));  // says if it is missing or misshapen
+    return InvalidArgument("{}: tensor '{}' of shape [{}] has type {}, expected {}", tensor->file,
+                           Printable(name), fmt::join(shape, ", "), InfoOf(tensor->type).name, type);
+  }
+  const Unreadable& tensor = found->second;
+  uint64_t size = 1;
+  for (const int64_t dimension : shape) size *= static_cast<uint64_t>(dimension);
+  if (tensor.type != type || tensor.shape != shape || tensor.bytes.size() != size) {
+    return InvalidArgument("{}: tensor '{}' must have type {} and shape [{}], found {} and [{}]", tensor.file,
+                           Printable(name), type, fmt::join(shape, ", "), tensor.type,
+                           fmt::join(tensor.shape, ", "));
+  }
+  return tensor.bytes;
 }
 
 int64_t TensorTable::total_bytes() const {

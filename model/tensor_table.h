@@ -37,7 +37,8 @@ class TensorTable {
   absl::Status Add(TensorInfo tensor);
   // A tensor that is in the file but of a type that cannot be read ("I64"): refused only when it is asked
   // for. InvalidArgument on a duplicate name.
-  absl::Status AddUnreadable(std::string_view name, std::string_view type, std::string_view file);
+  absl::Status AddUnreadable(std::string_view name, std::string_view type, std::string_view file,
+                             std::vector<int64_t> shape = {}, std::span<const std::byte> bytes = {});
 
   // Null also for an unreadable tensor.
   const TensorInfo* Find(std::string_view name) const;
@@ -47,6 +48,11 @@ class TensorTable {
   absl::StatusOr<WeightView> Matrix(std::string_view name, int64_t rows, int64_t cols) const;
   // The same for a vector, expanded to F32 (norm weights). Quantised vectors are InvalidArgument.
   absl::StatusOr<std::vector<float>> Vector(std::string_view name, int64_t size) const;
+
+  // The bytes of a tensor of an unreadable type of one byte an element ("U8"), whose meaning the caller
+  // knows. NotFound and InvalidArgument as above.
+  absl::StatusOr<std::span<const std::byte>> Packed(std::string_view name, std::string_view type,
+                                                    const std::vector<int64_t>& shape) const;
 
   // Element types of the tensors, those that hold most bytes first.
   std::vector<ElementType> TypesByBytes() const;
@@ -60,6 +66,8 @@ class TensorTable {
   struct Unreadable {
     std::string type;
     std::string file;
+    std::vector<int64_t> shape;
+    std::span<const std::byte> bytes;
   };
   absl::Status CheckNew(std::string_view name, std::string_view file) const;
   absl::StatusOr<const TensorInfo*> Require(std::string_view name, const std::vector<int64_t>& shape) const;

@@ -8,6 +8,7 @@
 
 #include "core/checked.h"
 #include "model/quantize.h"
+#include "model/ternary.h"
 
 namespace thermocline {
 namespace {
@@ -122,8 +123,12 @@ namespace {
 // Binds a checkpoint's tensors under their names.
 class Binder {
  public:
-  Binder(const Checkpoint& checkpoint, std::vector<AlignedBuffer>& copies)
-      : config_(checkpoint.config), names_(checkpoint.names), tensors_(checkpoint.tensors), copies_(copies) {}
+  Binder(const Checkpoint& checkpoint, const KernelTable& kernels, std::vector<AlignedBuffer>& copies)
+      : config_(checkpoint.config),
+        names_(checkpoint.names),
+        tensors_(checkpoint.tensors),
+        kernels_(kernels),
+        copies_(copies) {}
 
   absl::Status Bind(int64_t index, LayerWeights& layer) {
     const int64_t q_width = config_.n_heads * config_.d_head, d_model = config_.d_model;
@@ -133,7 +138,7 @@ class Binder {
     TC_RETURN_IF_ERROR(Norm(name.query_norm, config_.d_head, layer.query_norm));
     TC_RETURN_IF_ERROR(Norm(name.key_norm, config_.d_head, layer.key_norm));
     TC_RETURN_IF_ERROR(Norm(name.attention_sub_norm, q_width, layer.attention_sub_norm));
-    TC_RETURN_IF_ERROR(Matrix(name.attention_output, d_model, q_width, layer.attention_output));
+    TC_RETURN_IF_ERROR(Linear(name.attention_output, d_model, q_width, layer.attention_output));
     if (config_.attention_output_bias)
       TC_RETURN_IF_ERROR(Bias(name.attention_output, d_model, layer.output_bias));
     TC_RETURN_IF_ERROR(Norm(name.post_attention_norm, d_model, layer.post_attention_norm));
@@ -183,13 +188,30 @@ class Binder {
       layer.value_bias.assign(bias.begin() + q_width + kv_width, bias.end());
       return absl::OkStatus();
     }
-    TC_RETURN_IF_ERROR(Matrix(name.query, q_width, config_.d_model, layer.query));
-    TC_RETURN_IF_ERROR(Matrix(name.key, kv_width, config_.d_model, layer.key));
-    TC_RETURN_IF_ERROR(Matrix(name.value, kv_width, config_.d_model, layer.value));
+    TC_RETURN_IF_ERROR(Linear(name.query, q_width, config_.d_model, layer.query));
+    TC_RETURN_IF_ERROR(Linear(name.key, kv_width, config_.d_model, layer.key));
+    TC_RETURN_IF_ERROR(Linear(name.value, kv_width, config_.d_model, layer.value));
     if (!biased) return absl::OkStatus();
     TC_RETURN_IF_ERROR(Bias(name.query, q_width, layer.query_bias));
     TC_RETURN_IF_ERROR(Bias(name.key, kv_width, layer.key_bias));
     return Bias(name.value, kv_width, layer.value_bias);
+  }
+
+  // A matrix of a layer, which may be ternary.
+  absl::Status Linear(const std::string& name, int64_t rows, int64_t cols, WeightView& matrix) {
+    if (config_.ternary == TernaryWeights::kNone) return Matrix(name, rows, cols, matrix);
+    ExpandedTernary expanded;
+    if (config_.ternary == TernaryWeights::kPacked) {
+      TC_ASSIGN_OR_RETURN(const auto bytes, tensors_.Packed(name, "U8", {rows / kTernaryRowsOfAByte, cols}));
+      TC_ASSIGN_OR_RETURN(const std::vector<float> scale, tensors_.Vector(ScaleOf(name), 1));
+      TC_ASSIGN_OR_RETURN(expanded, ExpandPackedTernary(bytes, rows, cols, scale.front()));
+    } else {
+      TC_RETURN_IF_ERROR(Matrix(name, rows, cols, matrix));
+      TC_ASSIGN_OR_RETURN(expanded, RoundToTernary(kernels_, matrix));
+    }
+    matrix = expanded.view;
+    copies_.push_back(std::move(expanded.storage));
+    return absl::OkStatus();
   }
 
   // Rows that go KV head by KV head, its queries, its key, its value, as all queries, all keys, all values.
@@ -216,7 +238,7 @@ class Binder {
     return view;
   }
 
-  absl::Status Neurons(const TensorNames::Layer& name, FeedForward& ffn) const {
+  absl::Status Neurons(const TensorNames::Layer& name, FeedForward& ffn) {
     const int64_t d_ff = config_.d_ff, d_model = config_.d_model;
     if (!name.gate_up.empty()) {
       WeightView fused;
@@ -224,19 +246,20 @@ class Binder {
       ffn.gate = fused.Rows(0, d_ff);
       ffn.up = fused.Rows(d_ff, d_ff);
     } else if (config_.gated) {
-      TC_RETURN_IF_ERROR(Matrix(name.gate, d_ff, d_model, ffn.gate));
-      TC_RETURN_IF_ERROR(Matrix(name.up, d_ff, d_model, ffn.up));
+      TC_RETURN_IF_ERROR(Linear(name.gate, d_ff, d_model, ffn.gate));
+      TC_RETURN_IF_ERROR(Linear(name.up, d_ff, d_model, ffn.up));
     } else {
-      TC_RETURN_IF_ERROR(Matrix(name.up, d_ff, d_model, ffn.gate));
+      TC_RETURN_IF_ERROR(Linear(name.up, d_ff, d_model, ffn.gate));
       if (config_.ffn_bias) TC_RETURN_IF_ERROR(Bias(name.up, d_ff, ffn.gate_bias));
     }
     TC_RETURN_IF_ERROR(Norm(name.ffn_sub_norm, d_ff, ffn.sub_norm));
-    return Matrix(name.down, d_model, d_ff, ffn.down);
+    return Linear(name.down, d_model, d_ff, ffn.down);
   }
 
   const ModelConfig& config_;
   const TensorNames& names_;
   const TensorTable& tensors_;
+  const KernelTable& kernels_;
   std::vector<AlignedBuffer>& copies_;
 };
 
@@ -254,7 +277,7 @@ absl::StatusOr<ModelWeights> ModelWeights::Load(const Checkpoint& checkpoint, co
                        (options.ffn_layout == FfnLayout::kAuto && config.has_silent_neurons());
 
   ModelWeights weights;
-  Binder binder(checkpoint, weights.copies);
+  Binder binder(checkpoint, *context.kernels, weights.copies);
   TC_RETURN_IF_ERROR(
       binder.Matrix(names.token_embedding, config.n_vocab, config.d_model, weights.token_embedding));
   if (!names.positions.empty()) {

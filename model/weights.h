@@ -89,9 +89,10 @@ struct ModelWeights {
   WeightView token_embedding;  // (n_vocab, d_model)
   WeightView positions;        // (context_length + position_offset, d_model); learned positions only
   std::vector<LayerWeights> layers;
-  NormWeights output_norm;            // (d_model)
-  WeightView head;                    // (n_vocab, d_model)
-  std::vector<AlignedBuffer> copies;  // of tensors whose rows stood in another order in the file
+  NormWeights output_norm;  // (d_model)
+  WeightView head;          // (n_vocab, d_model)
+  std::vector<AlignedBuffer>
+      copies;  // of tensors that lay otherwise in the file: rows in another order, ternary
 
   // Borrows from the checkpoint, which must outlive the result. Bundles are laid out with the context's
   // threads.

@@ -32,6 +32,8 @@ GpuActivationFunction OnGpu(ActivationFunction activation) {
       return {GpuActivation::kSilu, 0};
     case Activation::kFatRelu:
       return {GpuActivation::kFatRelu, activation.threshold};
+    default:  // the GPU has no others
+      break;
   }
   TC_CHECK(false);
 }

@@ -25,7 +25,8 @@ TEST(TensorTable, BindsMatrices) {
   EXPECT_EQ(view->cols, 32);
   EXPECT_EQ(view->row_stride_bytes, 34);
   EXPECT_EQ(view->row_data(1), reinterpret_cast<const std::byte*>(data.data()) + 34);
-  EXPECT_EQ(table.Matrix("absent", 2, 32).status(), NotFound("file.gguf: tensor 'absent' is missing"));
+  EXPECT_EQ(table.Matrix("absent", 2, 32).status(),
+            NotFound("file.gguf: tensor 'absent' is missing, its shape would be [2, 32]"));
   ExpectRefusal(table.Matrix("m", 32, 2).status(),
                 {"file.gguf", "'m'", "must have shape [32, 2], found [2, 32]"});
   ExpectRefusal(table.Vector("m", 32).status(), {"'m'", "must have shape [32], found [2, 32]"});

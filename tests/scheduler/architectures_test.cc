@@ -190,7 +190,8 @@ TEST_P(Architectures, TheGpuTakesLlamasAndRefusesTheOthersByFeature) {
     return;
   }
   EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
-  EXPECT_NE(std::string(status.message()).find(checkpoint->config.architecture + " needs "), std::string::npos)
+  EXPECT_NE(std::string(status.message()).find(checkpoint->config.architecture + " needs "),
+            std::string::npos)
       << status;
 }
 

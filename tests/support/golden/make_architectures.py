@@ -6,7 +6,7 @@ Each OUT/NAME/ holds config.json and model.safetensors; OUT/golden.json the toke
 sliding window. OUT/NAME.gguf is the same model under llama.cpp's names, where those are defined.
 Models whose code is not part of transformers are the library's Llama or Mistral with the difference applied here: sparsellama and
 minicpm (FATReLU: x where x >= threshold; MiniCPM's scales of embedding, residual stream and logits), bamboo (ReLU of gate and up).
-BitNet is computed from plain weights: no quantisation of activations.
+BitNet is computed from plain weights: no quantisation of activations; ternary weights are rounded and packed by the library.
 SPDX-License-Identifier: Apache-2.0
 """
 import json
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import transformers as hf
 from safetensors.torch import save_file
+from transformers.integrations import bitnet
 
 VOCAB, LENGTHS = 48, [1, 7, 24]
 BASE = dict(vocab_size=VOCAB, hidden_size=32, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
@@ -77,6 +78,7 @@ def kind(name, model_type, **fields):
     return dict(architectures=[name], model_type=model_type, **fields)
 
 
+BITNET = dict(quant_method="bitnet", linear_class="autobitlinear", use_rms_norm=False)
 FATRELU = dict(hidden_act="fatrelu", hidden_act_param=0.02)
 # name: configuration, what differs from the library's model, what differs in config.json
 MODELS = {
@@ -100,6 +102,8 @@ MODELS = {
     "nemotron": (hf.NemotronConfig(**BASE, head_dim=8, rope_parameters={"rope_type": "default", "rope_theta": 10000.0,
                                                            "partial_rotary_factor": 0.5}), None, {}),
     "bitnet": (hf.BitNetConfig(**BASE), None, {}),
+    "bitnetpacked": (hf.BitNetConfig(**BASE), None, {"quantization_config": BITNET | {"quantization_mode": "offline"}}),
+    "bitnetmaster": (hf.BitNetConfig(**BASE), None, {"quantization_config": BITNET | {"quantization_mode": "online"}}),
     "opt": (hf.OPTConfig(vocab_size=VOCAB, hidden_size=32, ffn_dim=24, num_hidden_layers=2, num_attention_heads=4,
                          max_position_embeddings=32, word_embed_proj_dim=32), None, {}),
     "falcon7b": (hf.FalconConfig(**FALCON), None, {}),
@@ -210,6 +214,19 @@ def randomize(model):
             parameter.data = values.to(torch.bfloat16).float()
 
 
+def ternary(model):
+    """Rounds the layers' matrices, and returns what a packed file holds."""
+    tensors = stored(model)
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 2 and "layers." in name:
+            rounded = bitnet.WeightQuant.apply(parameter.data)
+            scale = rounded.abs().max().to(torch.bfloat16)
+            signs = torch.sign(rounded)
+            parameter.data = signs * scale.float()
+            tensors[name], tensors[name + "_scale"] = bitnet.pack_weights(signs.clone()), scale.reshape(1)
+    return tensors
+
+
 def stored(model):
     tensors, seen = {}, set()
     for name, tensor in model.state_dict().items():
@@ -231,7 +248,11 @@ def main():
         model.tie_weights()
         folder = out / name
         folder.mkdir(exist_ok=True)
-        save_file(stored(model), folder / "model.safetensors", {"format": "pt"})
+        tensors = stored(model)
+        if name.startswith("bitnet") and name != "bitnet":
+            packed = ternary(model)
+            tensors = packed if name == "bitnetpacked" else tensors
+        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
         described = json.loads(config.to_json_string(use_diff=False))
         described = {key: value for key, value in described.items() if value is not None and not key.startswith("_")}
         described |= {"architectures": [type(model).__name__]} | fields
