@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 
 #include "core/mapped_file.h"
 
@@ -206,7 +207,7 @@ ordered_json ComparisonJson(const BenchComparison& comparison) {
     json["ratio"] = figure.ratio();
     figures.push_back(std::move(json));
   }
-  return {{"file", comparison.file},
+  return {{"file", std::filesystem::path(comparison.file).filename().string()},
           {"hardware_differences", comparison.hardware_differences},
           {"figures", std::move(figures)}};
 }

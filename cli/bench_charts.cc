@@ -112,7 +112,11 @@ std::string DrawBarChart(const BarChart& chart) {
   double bottom = kTop;
   for (const BenchBar& bar : chart.bars)
     bottom += (IsBefore(bar) ? kThin : kThick) + (bar.label.empty() ? kJoined : kGap);
-  const std::vector<double> values = RoundTicks(GreatestOf(chart), 4);
+  const double greatest = GreatestOf(chart);
+  double unit = 1;
+  while (chart.tick_base > 10 && greatest / unit >= chart.tick_base) unit *= chart.tick_base;
+  std::vector<double> values = RoundTicks(greatest / unit, 4);
+  for (double& value : values) value *= unit;
   const LinearScale x = {0, values.back(), kLeft, kRight};
   const PlotArea area = {kLeft, kTop, kRight, bottom + kGap};
   Svg svg(chart.id, kWidth, area.bottom + 46, chart.title, chart.description);

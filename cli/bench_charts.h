@@ -31,6 +31,7 @@ struct BarChart {
   std::string description;
   std::vector<BenchBar> bars;
   std::function<std::string(double)> format;
+  double tick_base = 10;  // ticks are round multiples of a power of it; 1024 for bytes
 };
 
 // A figure, fit for a page once (the id).

@@ -154,7 +154,8 @@ std::string RenderMemory(const std::vector<Row>& rows) {
   BarChart bytes = {.id = "bytes-chart",
                     .title = "read for each token",
                     .description = "Bytes that a token reads in each mode, those of neurons and the rest.",
-                    .format = FormatBytes};
+                    .format = FormatBytes,
+                    .tick_base = 1024};
   for (const Row& row : rows) {
     const size_t first = share.bars.size();
     AddBar(row, "/share_of_peak", FormatShare, share.bars);
@@ -364,9 +365,8 @@ std::string RenderHeader(const ordered_json& run, const ordered_json& result, co
   if (const std::string gpu = TextAt(run, "/hardware/gpu"); !gpu.empty()) facts += Fact("GPU", gpu);
   facts +=
       Fact("Weights", fmt::format("{}, {}", TextAt(run, "/model/type"), FormatBytes(value("/model/bytes"))));
-  facts += Fact("Tokens",
-                fmt::format("{} of prompt, {} decoded", FormatCount(std::llround(value("/prompt_tokens"))),
-                            FormatCount(std::llround(value("/decode_tokens")))));
+  facts += Fact("Tokens", fmt::format("{} of prompt, {} decoded", FormatNumber(value("/prompt_tokens")),
+                                      FormatNumber(value("/decode_tokens"))));
   facts += Fact("Build", fmt::format("Thermocline {} {}; {}, {} {}", TextAt(run, "/build/version"),
                                      TextAt(run, "/build/revision"), TextAt(run, "/build/compiler"),
                                      TextAt(run, "/build/type"), TextAt(run, "/build/flags")));
