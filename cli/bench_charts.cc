@@ -15,7 +15,8 @@
 namespace thermocline {
 namespace {
 
-constexpr double kWidth = 620, kLeft = 128, kRight = 540, kTop = 18;
+constexpr double kWidth = 620, kLeastLeft = 128, kMostLeft = 250, kRight = 540, kTop = 18;
+constexpr double kLetter = 8;  // the width of most letters of a label
 constexpr double kThick = 24, kThin = 9, kGap = 16, kJoined = 4;
 
 bool IsBefore(const BenchBar& bar) { return bar.css_class == "bar-before"; }
@@ -28,6 +29,13 @@ double GreatestOf(const BarChart& chart) {
     }
   }
   return greatest;
+}
+
+// Where bars start: right of the longest label.
+double LeftOf(const BarChart& chart) {
+  size_t longest = 0;
+  for (const BenchBar& bar : chart.bars) longest = std::max(longest, bar.label.size());
+  return std::clamp(kLetter * static_cast<double>(longest) + 10, kLeastLeft, kMostLeft);
 }
 
 void DrawSpread(Svg& svg, const BenchBar& bar, const LinearScale& x, double middle, double half) {
@@ -44,14 +52,15 @@ void DrawSpread(Svg& svg, const BenchBar& bar, const LinearScale& x, double midd
 void DrawBar(Svg& svg, const BarChart& chart, const BenchBar& bar, const LinearScale& x, double top) {
   const double height = IsBefore(bar) ? kThin : kThick;
   const double middle = top + height / 2;
-  if (!bar.label.empty()) svg.Text({kLeft - 10, middle + 5}, bar.label, "bar-label end");
+  const double left = x(0);
+  if (!bar.label.empty()) svg.Text({left - 10, middle + 5}, bar.label, "bar-label end");
   if (!std::isfinite(bar.value)) return;
   double end = bar.value;
+  svg.Rect({left, top}, x(bar.value) - left, height, {bar.css_class, bar.tip});
   if (std::isfinite(bar.limit)) {
-    svg.Rect({kLeft, top}, x(bar.limit) - kLeft, height, {"limit", bar.limit_is});
+    svg.Rect({left, top}, x(bar.limit) - left, height, {"limit", bar.limit_is});
     end = std::max(end, bar.limit);
   }
-  svg.Rect({kLeft, top}, x(bar.value) - kLeft, height, {bar.css_class, bar.tip});
   if (bar.rest > 0) {
     svg.Rect({x(bar.value), top}, x(bar.value + bar.rest) - x(bar.value), height, {"bar-rest", bar.tip});
     end += bar.rest;
@@ -117,8 +126,9 @@ std::string DrawBarChart(const BarChart& chart) {
   while (chart.tick_base > 10 && greatest / unit >= chart.tick_base) unit *= chart.tick_base;
   std::vector<double> values = RoundTicks(greatest / unit, 4);
   for (double& value : values) value *= unit;
-  const LinearScale x = {0, values.back(), kLeft, kRight};
-  const PlotArea area = {kLeft, kTop, kRight, bottom + kGap};
+  const double left = LeftOf(chart);
+  const LinearScale x = {0, values.back(), left, kRight};
+  const PlotArea area = {left, kTop, kRight, bottom + kGap};
   Svg svg(chart.id, kWidth, area.bottom + 46, chart.title, chart.description);
   std::vector<Tick> ticks;
   for (const double value : values) {
