@@ -271,7 +271,8 @@ void BenchRuns::Add(const std::string& plan, const BenchResult& result) {
     json_ = std::move(run);
     return;
   }
-  if (json_.is_null()) json_ = {{"version", THERMOCLINE_VERSION}, {"plans", ordered_json::object()}};
+  if (json_.is_null())
+    json_ = {{"schema", kBenchSchema}, {"version", THERMOCLINE_VERSION}, {"plans", ordered_json::object()}};
   if (run.contains("plan") && run["plan"]["objective"] != "layers") {
     for (const auto& other : json_["plans"]) {
       const ordered_json& split = other["plan"];

@@ -302,6 +302,9 @@ class Predicted(unittest.TestCase):
             path = Path(folder) / "bench.json"
             table = run(*bench, "--plans", "layers:7MiB,latency:7MiB", "--json", path)
             self.assertEqual(table.returncode, 0, table.stderr)
+            beside = run(*bench, "--plans", "latency:7MiB", "--baseline", path, "--json", "-")
+            self.assertEqual(beside.returncode, 0, beside.stderr)
+            self.assertEqual({figure["plan"] for figure in json.loads(beside.stdout)["baseline"]["figures"]}, {"latency:7MiB"})
             plans = json.loads(path.read_text())["plans"]
         split, solved = plans["layers:7MiB"], plans["latency:7MiB"]
         self.assertEqual((list(split["modes"]), list(solved["modes"])), (["dense"], ["dense", "exact", "predicted"]))
