@@ -1,19 +1,26 @@
 // thermocline bench: decode and prefill speed by mode, beside the memory bandwidth measured in the same run.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <cmath>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 
+#include "cli/bench_baseline.h"
 #include "cli/bench_output.h"
+#include "cli/bench_page.h"
 #include "cli/commands.h"
 #include "cli/planning_flags.h"
 #include "core/mapped_file.h"
+#include "kernels_cuda/device_info.h"
 #include "model/quantize.h"
 #include "profiler/bandwidth.h"
 #include "scheduler/request.h"
 
 namespace thermocline {
 namespace {
+
+using nlohmann::ordered_json;
 
 constexpr int64_t kTextLimitBytes = int64_t{1} << 30;
 
@@ -29,6 +36,9 @@ struct Flags {
   int repetitions = 5;
   bool crossover = false;
   std::string json_path;
+  std::string baseline;   // an earlier result
+  double fail_below = 0;  // 0: never
+  std::string plot_path;
 };
 
 // Ascending in what a runner needs: one of a mode has those before it too.
@@ -100,6 +110,38 @@ absl::Status WriteText(const std::string& path, const std::string& text) {
   file.close();
   if (!file) return FailedPrecondition("{}: cannot be written", path);
   return absl::OkStatus();
+}
+
+// Empty for a file that is not there.
+absl::StatusOr<std::string> HashOf(const std::string& path) {
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored)) return std::string();
+  TC_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
+  return Sha256Hex(file.bytes());
+}
+
+absl::Status DescribeProfile(const ExecutionFlags& execution, const LoadedModel& model, BenchResult& result) {
+  if (!model.plan && !model.predictors) return absl::OkStatus();
+  const ProfileDirectory directory(execution.profile.empty() ? DefaultProfileDirectory(model.checkpoint.path)
+                                                             : execution.profile);
+  TC_ASSIGN_OR_RETURN(result.profile_sha256, HashOf(directory.profile()));
+  if (!model.predictors) return absl::OkStatus();
+  TC_ASSIGN_OR_RETURN(result.predictors_sha256, HashOf(directory.predictors()));
+  return absl::OkStatus();
+}
+
+// The CUDA devices that the model runs on.
+std::string GpuNames(const LoadedModel& model) {
+  const auto known = ListCudaDevices();
+  std::string names;
+  for (const Device* device : model.runner->devices()) {
+    if (device->kind() != DeviceKind::kCuda || !known.ok()) continue;
+    for (size_t i = 0; i < known->size(); ++i) {
+      if (device->name() == fmt::format("cuda:{}", i))
+        names += (names.empty() ? "" : ", ") + (*known)[i].name;
+    }
+  }
+  return names;
 }
 
 absl::Status MeasurePeak(const ThreadTeam& team, Samples& gb_per_second) {
@@ -176,6 +218,38 @@ absl::Status Measure(const Flags& flags, std::vector<NeuronMode> modes, const Lo
   return absl::OkStatus();
 }
 
+// The flags that say what becomes of a result.
+absl::Status CheckReporting(const Flags& flags) {
+  if (flags.fail_below == 0) return absl::OkStatus();
+  if (flags.baseline.empty()) return FieldError("--fail-below", "needs --baseline");
+  if (!(flags.fail_below > 0) || !std::isfinite(flags.fail_below))
+    return FieldError("--fail-below", fmt::format("is {}, a ratio above 0 is needed", flags.fail_below));
+  return absl::OkStatus();
+}
+
+// Where a result goes, and what it is compared with.
+absl::Status Report(const Flags& flags, const ordered_json* baseline, const BenchRuns& results) {
+  const bool for_people = flags.json_path != "-";
+  if (for_people) results.PrintComparison();
+  ordered_json json = results.Json();
+  BenchComparison comparison;
+  if (baseline != nullptr) {
+    comparison = CompareBench(*baseline, flags.baseline, json);
+    if (!comparison.hardware_differences.empty()) {
+      fmt::print(stderr, "thermocline: {}: of other hardware ({})\n", flags.baseline,
+                 fmt::join(comparison.hardware_differences, "; "));
+    }
+    if (for_people) PrintBaseline(comparison);
+    json["baseline"] = ComparisonJson(comparison);
+  }
+  if (!flags.plot_path.empty())
+    TC_RETURN_IF_ERROR(WriteText(flags.plot_path, RenderBenchPage(json, baseline)));
+  if (!flags.json_path.empty())
+    TC_RETURN_IF_ERROR(WriteText(flags.json_path, json.dump(for_people ? 1 : -1)));
+  if (flags.fail_below > 0) return CheckRatios(comparison, flags.fail_below);
+  return absl::OkStatus();
+}
+
 absl::Status Bench(Flags flags) {
   TC_RETURN_IF_ERROR(CheckAtLeastOne("--prompt-tokens", flags.prompt_tokens));
   TC_RETURN_IF_ERROR(CheckAtLeastOne("--decode-tokens", flags.decode_tokens));
@@ -186,6 +260,11 @@ absl::Status Bench(Flags flags) {
   if (*quality == Quality::kExact)
     return FieldError("--quality",
                       "is exact, which is a mode of its own; of mode predicted it is balanced or fast");
+  TC_RETURN_IF_ERROR(CheckReporting(flags));
+  std::optional<ordered_json> baseline;
+  if (!flags.baseline.empty()) {
+    TC_ASSIGN_OR_RETURN(baseline, ReadBaseline(flags.baseline));
+  }
   flags.execution.mode = flags.modes.empty() ? "auto" : NameOf(asked_for.back());
   TC_ASSIGN_OR_RETURN(const std::vector<Run> runs,
                       ReadRuns(flags, flags.modes.empty() ? std::vector<NeuronMode>() : asked_for));
@@ -197,17 +276,24 @@ absl::Status Bench(Flags flags) {
                         LoadModel(flags.model, run.execution, {}, std::move(checkpoint)));
     BenchResult result{.model = model.get(),
                        .cpu = ReadCpuInfo(),
+                       .gpu = GpuNames(*model),
                        .prompt_tokens = flags.prompt_tokens,
                        .decode_tokens = flags.decode_tokens,
                        .quality = *quality};
+    if (baseline) {
+      TC_RETURN_IF_ERROR(CheckBaseline(*baseline, flags.baseline,
+                                       {.model_sha256 = model->checkpoint.Sha256(),
+                                        .prompt_tokens = flags.prompt_tokens,
+                                        .decode_tokens = flags.decode_tokens,
+                                        .plans = flags.plans}));
+    }
+    TC_RETURN_IF_ERROR(DescribeProfile(run.execution, *model, result));
     TC_RETURN_IF_ERROR(Measure(flags, run.modes, *model, result));
     results.Add(run.name, result);
     if (flags.json_path != "-") PrintBench(result);
     checkpoint = std::move(model->checkpoint);
   }
-  if (flags.json_path != "-") results.PrintComparison();
-  if (flags.json_path.empty()) return absl::OkStatus();
-  return WriteText(flags.json_path, results.Json().dump(flags.json_path == "-" ? -1 : 1));
+  return Report(flags, baseline ? &*baseline : nullptr, results);
 }
 
 }  // namespace
@@ -243,6 +329,12 @@ void AddBenchCommand(CLI::App& program, Command& command) {
       "time a feed-forward block of the model's shape too, sparse against dense, at 0 to 99 % sparsity");
   bench->add_option("--json", flags->json_path,
                     "write the result, with raw samples, to this file; - is standard output");
+  bench->add_option("--baseline", flags->baseline,
+                    "an earlier result of the same model and lengths (--json), to print each figure beside");
+  bench->add_option(
+      "--fail-below", flags->fail_below,
+      "exit with 1 where a speed in tokens/s is below this part of the baseline's, such as 0.95");
+  bench->add_option("--plot", flags->plot_path, "draw the result as one HTML page, beside the baseline");
   bench->callback([flags, &command] { command.action = [flags] { return Bench(*flags); }; });
 }
 

@@ -84,6 +84,8 @@ class Bench {
     const double prefill_seconds = prefill.Seconds();
     figures_.prefill_tokens_per_second.values.push_back(static_cast<double>(prompt_tokens()) /
                                                         prefill_seconds);
+    figures_.prefill_gflop_per_second.values.push_back(PrefillOperations(runner_.config(), prompt_tokens()) *
+                                                       1e-9 / prefill_seconds);
     figures_.first_token_ms.values.push_back(prefill_seconds * 1e3);
     const size_t n_modes = options_.modes.size();
     for (size_t turn = 0; turn < n_modes; ++turn) TC_RETURN_IF_ERROR(Decode((repetition + turn) % n_modes));
@@ -97,17 +99,22 @@ class Bench {
   absl::Status Decode(size_t m) {
     Sums& sums = sums_[m];
     runner_.ResetExecutionStats();
+    std::vector<double> inter_token_ms;
+    inter_token_ms.reserve(continuation_.size());
     const Stopwatch all;
     for (size_t i = 0; i < continuation_.size(); ++i) {
       const Stopwatch one;
       TC_RETURN_IF_ERROR(DecodeToken(options_.modes[m], i));
-      sums.inter_token_ms.push_back(one.Milliseconds());
+      inter_token_ms.push_back(one.Milliseconds());
       sums.steps += runner_.last_step();
     }
     sums.seconds = all.Seconds();
     const ExecutionStats& stats = runner_.execution_stats();
     sums.hand_overs += stats.hand_overs;
+    sums.inter_token_ms.insert(sums.inter_token_ms.end(), inter_token_ms.begin(), inter_token_ms.end());
     ModeFigures& figures = figures_.modes[m];
+    figures.inter_token_ms_p50_each.values.push_back(Quantile(inter_token_ms, 0.5));
+    figures.inter_token_ms_p99_each.values.push_back(Quantile(inter_token_ms, 0.99));
     figures.decode_tokens_per_second.values.push_back(static_cast<double>(continuation_.size()) /
                                                       sums.seconds);
     figures.overlap_ratio.values.push_back(stats.overlap_ratio());
@@ -124,6 +131,7 @@ class Bench {
       figures.inter_token_ms_p50 = Quantile(sums.inter_token_ms, 0.5);
       figures.inter_token_ms_p99 = Quantile(sums.inter_token_ms, 0.99);
       figures.bytes_per_token = sums.steps.bytes / tokens;
+      figures.neuron_bytes_per_token = sums.steps.neuron_bytes / tokens;
       if (figures.mode == NeuronMode::kDense) dense_bytes = figures.bytes_per_token;
       const auto neurons = static_cast<double>(sums.steps.neurons);
       figures.marked_share = static_cast<double>(sums.steps.marked_neurons) / neurons;
@@ -144,6 +152,23 @@ class Bench {
 };
 
 }  // namespace
+
+double PrefillOperations(const ModelConfig& config, int64_t n_tokens) {
+  const auto of = [](int64_t a, int64_t b) { return static_cast<double>(a) * static_cast<double>(b); };
+  const int64_t query_width = config.n_heads * config.d_head, key_width = config.n_kv_heads * config.d_head;
+  const double layer_weights = of(config.d_model, 2 * query_width + 2 * key_width) +
+                               of(config.d_model, (config.gated ? 3 : 2) * config.d_ff);
+  double operations =
+      2 * static_cast<double>(config.n_layers) * layer_weights * static_cast<double>(n_tokens) +
+      2 * of(config.d_model, config.n_vocab);
+  for (int64_t layer = 0; layer < config.n_layers; ++layer) {
+    const int64_t seen = config.window.On(layer) ? std::min(config.window.tokens, n_tokens) : n_tokens;
+    // The first `seen` tokens see 1, 2, ... positions, the others `seen` each.
+    const double pairs = of(seen, seen + 1) / 2 + of(n_tokens - seen, seen);
+    operations += 4 * static_cast<double>(query_width) * pairs;  // queries by keys, weights by values
+  }
+  return operations;
+}
 
 absl::StatusOr<BenchFigures> MeasureModes(Transformer& runner, const BenchOptions& options) {
   TC_CHECK(std::ranges::find(options.modes, NeuronMode::kDense) != options.modes.end());

@@ -25,10 +25,14 @@ struct ModeFigures {
   Samples speedup;                   // of each repetition, against dense in the same one
   double inter_token_ms_p50 = 0;     // over the tokens of all repetitions
   double inter_token_ms_p99 = 0;
-  int64_t bytes_per_token = 0;  // as the operators count them: weights, keys and values
-  double speedup_bound = 0;     // dense's bytes_per_token / this mode's
-  double marked_share = 0;      // of the neurons, whose gate was computed
-  double active_share = 0;      // of the neurons; 0 for kDense, which does not look
+  Samples inter_token_ms_p50_each;  // of each repetition
+  Samples inter_token_ms_p99_each;  // the same
+  int64_t bytes_per_token = 0;      // as the operators count them: weights, keys and values
+  int64_t neuron_bytes_per_token =
+      0;                     // of them, of feed-forward blocks and predictors; the rest no mode leaves out
+  double speedup_bound = 0;  // dense's bytes_per_token / this mode's
+  double marked_share = 0;   // of the neurons, whose gate was computed
+  double active_share = 0;   // of the neurons; 0 for kDense, which does not look
   // Zero without accelerators.
   Samples overlap_ratio;     // of each repetition
   Samples hand_over_micros;  // the same, mean over its hand-overs
@@ -38,9 +42,15 @@ struct ModeFigures {
 struct BenchFigures {
   // Prefill is dense whatever the mode.
   Samples prefill_tokens_per_second;
+  Samples prefill_gflop_per_second;  // of PrefillOperations
   Samples first_token_ms;
   std::vector<ModeFigures> modes;  // as in the options
 };
+
+// Floating-point operations that a prompt of so many tokens needs: two for each weight of the matrices and
+// token, those of attention over what each token sees, and the head's for the last token. Norms, activations
+// and rotations, below a hundredth of it, are not counted.
+double PrefillOperations(const ModelConfig& config, int64_t n_tokens);
 
 // A repetition is one prefill, then every mode's decoding from there, so that noise of the machine meets all
 // modes alike; the modes take turns in going first. Every mode decodes the same tokens: the prompt's greedy

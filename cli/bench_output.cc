@@ -2,6 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/bench_output.h"
 
+#include <algorithm>
+
+#include "cli/bench_baseline.h"
+#include "cli/build_description.h"
 #include "cli/size_format.h"
 
 namespace thermocline {
@@ -29,18 +33,23 @@ double GbPerSecond(const ModeFigures& mode) {
 
 ordered_json ModeJson(const ModeFigures& mode, const BenchResult& result) {
   const double speedup = mode.speedup.median();
-  ordered_json json = {
-      {"decode_tokens_per_second", ToJson(mode.decode_tokens_per_second)},
-      {"prefill_tokens_per_second", ToJson(result.figures.prefill_tokens_per_second)},
-      {"time_to_first_token_ms", result.figures.first_token_ms.median()},
-      {"inter_token_ms", {{"p50", mode.inter_token_ms_p50}, {"p99", mode.inter_token_ms_p99}}},
-      {"bytes_per_token", mode.bytes_per_token},
-      {"gb_per_second", GbPerSecond(mode)},
-      {"share_of_peak", GbPerSecond(mode) / result.read_gb_per_second.median()},
-      {"speedup", speedup},
-      {"speedup_samples", mode.speedup.values},
-      {"speedup_bound", mode.speedup_bound},
-      {"share_of_bound", speedup / mode.speedup_bound}};
+  ordered_json json = {{"decode_tokens_per_second", ToJson(mode.decode_tokens_per_second)},
+                       {"prefill_tokens_per_second", ToJson(result.figures.prefill_tokens_per_second)},
+                       {"prefill_gflop_per_second", ToJson(result.figures.prefill_gflop_per_second)},
+                       {"time_to_first_token_ms", ToJson(result.figures.first_token_ms)},
+                       {"inter_token_ms",
+                        {{"p50", mode.inter_token_ms_p50},
+                         {"p99", mode.inter_token_ms_p99},
+                         {"p50_samples", mode.inter_token_ms_p50_each.values},
+                         {"p99_samples", mode.inter_token_ms_p99_each.values}}},
+                       {"bytes_per_token", mode.bytes_per_token},
+                       {"neuron_bytes_per_token", mode.neuron_bytes_per_token},
+                       {"gb_per_second", GbPerSecond(mode)},
+                       {"share_of_peak", GbPerSecond(mode) / result.read_gb_per_second.median()},
+                       {"speedup", speedup},
+                       {"speedup_samples", mode.speedup.values},
+                       {"speedup_bound", mode.speedup_bound},
+                       {"share_of_bound", speedup / mode.speedup_bound}};
   if (mode.mode != NeuronMode::kDense) {
     json["marked_share"] = mode.marked_share;
     json["active_share"] = mode.active_share;
@@ -105,25 +114,35 @@ std::string Range(const Samples& samples) {
 }
 
 void PrintModes(const BenchResult& result) {
-  fmt::print("{:10}{:>16} {:>20}{:>14}{:>8}{:>9}{:>9}{:>8}{:>10}{:>10}\n", "mode", "decode tokens/s",
-             "(min to max)", "bytes/token", "GB/s", "of peak", "speedup", "bound", "p50 ms", "p99 ms");
+  fmt::print("{:10}{:>16} {:>20}{:>14}{:>8}{:>9}{:>10}{:>9}{:>10}{:>10}{:>10}\n", "mode", "decode tokens/s",
+             "(min to max)", "bytes/token", "GB/s", "of peak", "speed-up", "allowed", "of it", "p50 ms",
+             "p99 ms");
   for (const ModeFigures& mode : result.figures.modes) {
-    fmt::print("{:10}{:>16.1f} {:>20}{:>14}{:>8.1f}{:>8.0f}%{:>8.2f}x{:>7.2f}x{:>10.2f}{:>10.2f}\n",
+    const bool is_dense = mode.mode == NeuronMode::kDense;
+    const double speedup = mode.speedup.median();
+    fmt::print("{:10}{:>16.1f} {:>20}{:>14}{:>8.1f}{:>8.0f}%{:>9.2f}x{:>9}{:>10}{:>10.2f}{:>10.2f}\n",
                NameOf(mode.mode), mode.decode_tokens_per_second.median(),
                Range(mode.decode_tokens_per_second), FormatBytes(mode.bytes_per_token), GbPerSecond(mode),
-               100 * GbPerSecond(mode) / result.read_gb_per_second.median(), mode.speedup.median(),
-               mode.speedup_bound, mode.inter_token_ms_p50, mode.inter_token_ms_p99);
+               100 * GbPerSecond(mode) / result.read_gb_per_second.median(), speedup,
+               is_dense ? "" : fmt::format("{:.2f}x", mode.speedup_bound),
+               is_dense ? "" : fmt::format("{:.0f}%", 100 * speedup / mode.speedup_bound),
+               mode.inter_token_ms_p50, mode.inter_token_ms_p99);
   }
-  fmt::print("\nprefill {:.1f} tokens/s {}, first token after {:.1f} ms (dense in every mode)\n",
-             result.figures.prefill_tokens_per_second.median(),
-             Range(result.figures.prefill_tokens_per_second), result.figures.first_token_ms.median());
-  for (const ModeFigures& mode : result.figures.modes) {
+  const BenchFigures& figures = result.figures;
+  fmt::print("\nprefill of {} tokens: {:.1f} tokens/s {}, {:.0f} GFLOP/s; first token after {:.1f} ms {}\n",
+             result.prompt_tokens, figures.prefill_tokens_per_second.median(),
+             Range(figures.prefill_tokens_per_second), figures.prefill_gflop_per_second.median(),
+             figures.first_token_ms.median(), Range(figures.first_token_ms));
+  fmt::print("prefill is dense in every mode; medians of {} repetitions\n",
+             figures.prefill_tokens_per_second.values.size());
+  for (const ModeFigures& mode : figures.modes) {
     if (mode.mode == NeuronMode::kDense) continue;
     fmt::print(
-        "{}{}: {:.1f}% of the neurons marked, {:.1f}% active; {:.0f}% of the speedup that its bytes allow\n",
+        "{}{}: {:.1f}% of the neurons marked, {:.1f}% active; {} of its bytes a token are of neurons{}\n",
         NameOf(mode.mode),
         mode.mode == NeuronMode::kPredicted ? fmt::format(" ({})", NameOf(result.quality)) : "",
-        100 * mode.marked_share, 100 * mode.active_share, 100 * mode.speedup.median() / mode.speedup_bound);
+        100 * mode.marked_share, 100 * mode.active_share, FormatBytes(mode.neuron_bytes_per_token),
+        mode.mode == NeuronMode::kPredicted ? " and predictors" : "");
   }
 }
 
@@ -162,6 +181,24 @@ void PrintCrossover(const SyntheticShape& shape, const Crossover& crossover) {
                                : std::string("sparse wins nowhere"));
 }
 
+ordered_json OrNull(const std::string& text) {
+  return text.empty() ? ordered_json(nullptr) : ordered_json(text);
+}
+
+ordered_json HardwareJson(const BenchResult& result) {
+  const LoadedModel& model = *result.model;
+  ordered_json json = {{"cpu", result.cpu.model_name},
+                       {"usable_cpus", result.cpu.usable_threads},
+                       {"isa", model.cpu.kernels->isa},
+                       {"threads", model.team->threads()},
+                       {"memory_bytes", result.cpu.memory_bytes},
+                       {"last_level_cache_bytes", result.cpu.last_level_cache_bytes},
+                       {"read_gb_per_second", result.read_gb_per_second.median()},
+                       {"read_gb_per_second_samples", result.read_gb_per_second.values}};
+  if (!result.gpu.empty()) json["gpu"] = result.gpu;
+  return json;
+}
+
 }  // namespace
 
 ordered_json BenchJson(const BenchResult& result) {
@@ -169,23 +206,22 @@ ordered_json BenchJson(const BenchResult& result) {
   ordered_json modes = ordered_json::object();
   for (const ModeFigures& mode : result.figures.modes)
     modes[std::string(NameOf(mode.mode))] = ModeJson(mode, result);
-  ordered_json json = {{"version", THERMOCLINE_VERSION},
-                       {"hardware",
-                        {{"cpu", result.cpu.model_name},
-                         {"isa", model.cpu.kernels->isa},
-                         {"threads", model.team->threads()},
-                         {"last_level_cache_bytes", result.cpu.last_level_cache_bytes},
-                         {"read_gb_per_second", result.read_gb_per_second.median()},
-                         {"read_gb_per_second_samples", result.read_gb_per_second.values}}},
-                       {"model",
-                        {{"file", FileNameOf(model.checkpoint.path)},
-                         {"sha256", model.checkpoint.Sha256()},
-                         {"type", MainType(model.checkpoint)},
-                         {"bytes", model.checkpoint.total_bytes()}}},
-                       {"prompt_tokens", result.prompt_tokens},
-                       {"decode_tokens", result.decode_tokens},
-                       {"modes", std::move(modes)},
-                       {"emulated", model.emulated()}};
+  ordered_json json = {
+      {"schema", kBenchSchema},
+      {"version", THERMOCLINE_VERSION},
+      {"build", DescribeBuild()},
+      {"hardware", HardwareJson(result)},
+      {"model",
+       {{"file", FileNameOf(model.checkpoint.path)},
+        {"sha256", model.checkpoint.Sha256()},
+        {"type", MainType(model.checkpoint)},
+        {"bytes", model.checkpoint.total_bytes()}}},
+      {"profile",
+       {{"sha256", OrNull(result.profile_sha256)}, {"predictors_sha256", OrNull(result.predictors_sha256)}}},
+      {"prompt_tokens", result.prompt_tokens},
+      {"decode_tokens", result.decode_tokens},
+      {"modes", std::move(modes)},
+      {"emulated", model.emulated()}};
   if (HasAccelerators(result)) {
     ordered_json devices = ordered_json::array();
     for (const Device* device : model.runner->devices())
@@ -199,9 +235,19 @@ ordered_json BenchJson(const BenchResult& result) {
 
 void PrintBench(const BenchResult& result) {
   const LoadedModel& model = *result.model;
-  fmt::print("{} | {} kernels, {} threads | reads {:.1f} GB/s\n", result.cpu.model_name,
-             model.cpu.kernels->isa, model.team->threads(), result.read_gb_per_second.median());
-  fmt::print("{} | {}\n\n", model.checkpoint.path, MainType(model.checkpoint));
+  const ordered_json build = DescribeBuild();
+  fmt::print("{} | {} kernels, {} threads of {} CPUs | {} of memory, reads {:.1f} GB/s {}\n",
+             result.cpu.model_name, model.cpu.kernels->isa, model.team->threads(), result.cpu.usable_threads,
+             FormatBytes(result.cpu.memory_bytes), result.read_gb_per_second.median(),
+             Range(result.read_gb_per_second));
+  if (!result.gpu.empty()) fmt::print("{}\n", result.gpu);
+  fmt::print("{} | {} | sha256 {}\n", model.checkpoint.path, MainType(model.checkpoint),
+             model.checkpoint.Sha256());
+  if (!result.profile_sha256.empty()) fmt::print("profile sha256 {}\n", result.profile_sha256);
+  fmt::print("thermocline {}{} | {}, {} {}\n\n", THERMOCLINE_VERSION,
+             build["revision"].is_null() ? "" : " at " + build["revision"].get<std::string>(),
+             build["compiler"].get<std::string>(), build["type"].get<std::string>(),
+             build["flags"].get<std::string>());
   PrintModes(result);
   if (HasAccelerators(result)) {
     PrintDevices(result);
@@ -225,7 +271,8 @@ void BenchRuns::Add(const std::string& plan, const BenchResult& result) {
     json_ = std::move(run);
     return;
   }
-  if (json_.is_null()) json_ = {{"version", THERMOCLINE_VERSION}, {"plans", ordered_json::object()}};
+  if (json_.is_null())
+    json_ = {{"schema", kBenchSchema}, {"version", THERMOCLINE_VERSION}, {"plans", ordered_json::object()}};
   if (run.contains("plan") && run["plan"]["objective"] != "layers") {
     for (const auto& other : json_["plans"]) {
       const ordered_json& split = other["plan"];

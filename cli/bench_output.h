@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <string>
 
 #include "cli/bench_measure.h"
 #include "cli/load_model.h"
@@ -15,7 +16,10 @@ namespace thermocline {
 struct BenchResult {
   const LoadedModel* model = nullptr;
   CpuInfo cpu;
-  Samples read_gb_per_second;  // of as many threads as decode, the emulated accelerator's included
+  std::string gpu;                // names of the CUDA devices that take part; empty: none
+  std::string profile_sha256;     // of profile.pb; empty: no profile is in use
+  std::string predictors_sha256;  // of predictor.safetensors; empty: no predictors are in use
+  Samples read_gb_per_second;     // of as many threads as decode, the emulated accelerator's included
   int64_t prompt_tokens = 0;
   int64_t decode_tokens = 0;
   Quality quality = Quality::kBalanced;
@@ -33,8 +37,8 @@ class BenchRuns {
  public:
   // plan: its name; empty: the only run.
   void Add(const std::string& plan, const BenchResult& result);
-  // The only run's object, or {plans: {NAME: object}}, where the modes of a plan hold what they are faster
-  // than the dense split (`layers`) of the same memory, if that was measured before them.
+  // The only run's object, or {schema, version, plans: {NAME: object}}, where the modes of a plan hold what
+  // they are faster than the dense split (`layers`) of the same memory, if that was measured before them.
   nlohmann::ordered_json Json() const { return json_; }
   void PrintComparison() const;  // nothing for an only run
 

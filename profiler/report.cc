@@ -1,14 +1,11 @@
-// Puts the report's sections on one page, with its style sheet and script inside.
+// Puts the report's sections on one page.
 // SPDX-License-Identifier: Apache-2.0
 #include "profiler/report.h"
 
-#include <fmt/format.h>
-
 #include "core/status.h"
-#include "profiler/report_assets.h"
 #include "profiler/report_figures.h"
+#include "profiler/report_page.h"
 #include "profiler/report_sections.h"
-#include "profiler/report_text.h"
 
 namespace thermocline {
 namespace {
@@ -23,44 +20,24 @@ constexpr std::string_view kFooter =
 
 }  // namespace
 
-std::string Section(std::string_view id, std::string_view heading, std::string_view introduction,
-                    std::string_view body) {
-  return fmt::format(
-      "<section id=\"{0}\" aria-labelledby=\"{0}-heading\">\n<h2 id=\"{0}-heading\">{1}</h2>\n<p "
-      "class=\"introduction\">{2}</p>\n{3}</section>\n",
-      id, EscapeHtml(heading), EscapeHtml(introduction), body);
-}
-
-std::string Cell(std::string_view text, std::string_view css_class) {
-  return fmt::format("<td class=\"{}\">{}</td>", css_class, EscapeHtml(text));
-}
-
 std::string RenderReport(const ReportInput& input) {
   TC_CHECK(input.profile != nullptr && input.plan != nullptr && input.hardware != nullptr);
   const ReportFigures figures = WorkOutFigures(input);
-  std::string page = fmt::format(
-      "<!DOCTYPE html>\n<html lang=\"en\" xmlns=\"http://www.w3.org/1999/xhtml\">\n<head>\n<meta "
-      "charset=\"utf-8\"/>\n"
-      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n"
-      "<meta name=\"color-scheme\" content=\"light dark\"/>\n<title>{} · "
-      "Thermocline</title>\n<style>\n{}</style>\n</head>\n"
-      "<body>\n<main>\n",
-      EscapeHtml(input.model_name), kReportStyle);
-  page += RenderHeader(input, figures);
-  page += RenderHeadline(input, figures);
-  page += RenderHeatMap(input, figures);
-  page += RenderConcentration(figures);
-  page += RenderSkewness(figures);
-  page += RenderCoverage(input, figures);
-  page += RenderPredictors(input, figures);
-  page += RenderMemory(input);
-  page += RenderSweep(input, figures);
-  page += RenderAlternatives(input);
-  page += RenderHardware(input);
-  page += RenderLayerTable(input, figures);
-  page += kFooter;
-  page += fmt::format("</main>\n<script>\n{}</script>\n</body>\n</html>\n", kReportScript);
-  return page;
+  std::string body;
+  body += RenderHeader(input, figures);
+  body += RenderHeadline(input, figures);
+  body += RenderHeatMap(input, figures);
+  body += RenderConcentration(figures);
+  body += RenderSkewness(figures);
+  body += RenderCoverage(input, figures);
+  body += RenderPredictors(input, figures);
+  body += RenderMemory(input);
+  body += RenderSweep(input, figures);
+  body += RenderAlternatives(input);
+  body += RenderHardware(input);
+  body += RenderLayerTable(input, figures);
+  body += kFooter;
+  return RenderPage(input.model_name, "", body);
 }
 
 }  // namespace thermocline

@@ -46,7 +46,9 @@
   }
 
   // The heat map is one picture; its figures are beside it, two digits of base 64 for the root of each frequency.
-  const layers = JSON.parse(document.getElementById('heat-data').textContent);
+  const data = document.getElementById('heat-data');
+  if (data === null) return;  // a page without one
+  const layers = JSON.parse(data.textContent);
   const digits = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
   const frequencyAt = (layer, column) => {
     const high = digits.indexOf(layer.row[2 * column]);

@@ -13,19 +13,6 @@
 namespace thermocline {
 namespace {
 
-std::string Fact(std::string_view name, std::string_view value, std::string_view css_class = "") {
-  return fmt::format("<div class=\"fact\"><dt>{}</dt><dd class=\"{}\">{}</dd></div>\n", EscapeHtml(name),
-                     css_class, EscapeHtml(value.empty() ? "–" : value));
-}
-
-// One headline figure; `id` names it for scripts that read the page.
-std::string Tile(std::string_view id, std::string_view name, std::string_view figure, std::string_view note) {
-  return fmt::format(
-      "<div class=\"tile\" id=\"{}\"><dt>{}</dt><dd class=\"figure\">{}</dd><dd "
-      "class=\"note\">{}</dd></div>\n",
-      id, EscapeHtml(name), EscapeHtml(figure), EscapeHtml(note));
-}
-
 std::string BindingNote(std::string_view binding) {
   if (binding == "memory") return "a larger budget would be faster";
   if (binding == "synchronisation") return "joining the devices costs more than further neurons would gain";

@@ -3,10 +3,10 @@
 #pragma once
 
 #include <string>
-#include <string_view>
 
 #include "profiler/report.h"
 #include "profiler/report_figures.h"
+#include "profiler/report_page.h"
 
 namespace thermocline {
 
@@ -30,11 +30,5 @@ std::string RenderAlternatives(const ReportInput& input);
 // report_tables.cc
 std::string RenderHardware(const ReportInput& input);
 std::string RenderLayerTable(const ReportInput& input, const ReportFigures& figures);
-
-// A section with its heading and an introduction; `heading` and `introduction` are text, `body` is HTML.
-std::string Section(std::string_view id, std::string_view heading, std::string_view introduction,
-                    std::string_view body);
-// "<td class=...>text</td>", escaped. A class of "number" aligns figures to the right.
-std::string Cell(std::string_view text, std::string_view css_class = "number");
 
 }  // namespace thermocline

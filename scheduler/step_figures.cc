@@ -13,12 +13,15 @@ StepFigures& StepFigures::operator+=(const StepFigures& other) {
   active_neurons += other.active_neurons;
   active_on_accelerators += other.active_on_accelerators;
   bytes += other.bytes;
+  neuron_bytes += other.neuron_bytes;
   return *this;
 }
 
 StepFigures ShareOf(const StepFigures& step, int64_t index, int64_t n_tokens) {
+  const auto part = [&](int64_t whole) { return whole * (index + 1) / n_tokens - whole * index / n_tokens; };
   StepFigures share = step;
-  share.bytes = step.bytes * (index + 1) / n_tokens - step.bytes * index / n_tokens;
+  share.bytes = part(step.bytes);
+  share.neuron_bytes = part(step.neuron_bytes);
   return share;
 }
 

@@ -12,7 +12,8 @@ struct StepFigures {
   int64_t marked_neurons = 0;  // whose gate was computed
   int64_t active_neurons = 0;  // that were not zero for some token; 0 of dense steps, which do not look
   int64_t active_on_accelerators = 0;
-  int64_t bytes = 0;  // of weights, whole step: attention, predictors, neurons, head
+  int64_t bytes = 0;         // read, whole step: attention, keys and values, predictors, neurons, head
+  int64_t neuron_bytes = 0;  // of them, of neurons and predictors: what a mode can leave out or adds
   StepFigures& operator+=(const StepFigures& other);
   bool operator==(const StepFigures&) const = default;
 };

@@ -309,10 +309,11 @@ void Transformer::AddFigures(NeuronMode mode, bool predicted) {
   figures_.neurons += config_.n_layers * config_.d_ff;
   figures_.marked_neurons += all.marked;
   figures_.active_neurons += all.active;
-  figures_.bytes += all.bytes + dense_bytes_;
+  const int64_t neuron_bytes = all.bytes + (predicted ? predictor_bytes_ : 0);
+  figures_.neuron_bytes += neuron_bytes;
+  figures_.bytes += neuron_bytes + dense_bytes_;
   for (const SequenceSlice& part : parts_)
     figures_.bytes += (part.first_position + part.n_tokens) * kv_token_bytes_;
-  if (predicted) figures_.bytes += predictor_bytes_;
   if (mode == NeuronMode::kExact) marked_active_ += all.marked_active;
 }
 

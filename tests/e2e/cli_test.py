@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 PROGRAM, SOURCE = sys.argv[1], Path(sys.argv[2])
@@ -150,21 +151,29 @@ class OtherCommands(unittest.TestCase):
             table = run(*self.BENCH, "--json", path)
             self.assertEqual(table.returncode, 0, table.stderr)
             answer = json.loads(path.read_text())
-        self.assertLessEqual({"cpu", "isa", "threads", "read_gb_per_second"}, set(answer["hardware"]))
+        self.assertEqual(answer["schema"], 1)
+        self.assertLessEqual({"version", "revision", "compiler", "type", "flags"}, set(answer["build"]))
+        self.assertLessEqual({"cpu", "usable_cpus", "isa", "threads", "memory_bytes", "read_gb_per_second"}, set(answer["hardware"]))
         self.assertLessEqual({"file", "sha256", "type"}, set(answer["model"]))
+        self.assertEqual(answer["profile"], {"sha256": None, "predictors_sha256": None})
         self.assertEqual(list(answer["modes"]), ["dense", "exact"])  # of ReLU without predictors
         for name, mode in answer["modes"].items():
             self.assertIn(name, table.stdout.decode())
             self.assertLessEqual({"bytes_per_token", "gb_per_second", "share_of_peak", "speedup", "speedup_bound", "share_of_bound"}, set(mode))
             self.check_spread(mode["decode_tokens_per_second"], 3)
-            self.check_spread(mode["prefill_tokens_per_second"], 3)
+            for samples in ("prefill_tokens_per_second", "prefill_gflop_per_second", "time_to_first_token_ms"):
+                self.check_spread(mode[samples], 3)
             self.assertLessEqual(mode["inter_token_ms"]["p50"], mode["inter_token_ms"]["p99"])
+            self.assertEqual((len(mode["inter_token_ms"]["p50_samples"]), len(mode["inter_token_ms"]["p99_samples"])), (3, 3))
+            self.assertTrue(0 < mode["neuron_bytes_per_token"] < mode["bytes_per_token"], mode)
         dense, exact = answer["modes"]["dense"], answer["modes"]["exact"]
         self.assertEqual((dense["speedup"], dense["speedup_bound"]), (1, 1))
         # Exact computes every gate, and reads up and down rows only of neurons that fire.
         self.assertEqual(exact["marked_share"], 1)
         self.assertTrue(0 < exact["active_share"] < 1, exact)
         self.assertLess(exact["bytes_per_token"], dense["bytes_per_token"])
+        rest = [mode["bytes_per_token"] - mode["neuron_bytes_per_token"] for mode in (dense, exact)]
+        self.assertEqual(*rest)  # no mode leaves out attention, cache and head
         self.assertAlmostEqual(exact["speedup_bound"], dense["bytes_per_token"] / exact["bytes_per_token"])
         self.assertAlmostEqual(exact["share_of_bound"], exact["speedup"] / exact["speedup_bound"])
         self.assertNotIn("overlap_ratio", exact)
@@ -174,6 +183,40 @@ class OtherCommands(unittest.TestCase):
         answer = run_json(*self.BENCH, "--modes", "dense", "--text", Path(DEMO) / "valid.txt", "--json", "-")
         self.assertEqual(list(answer["modes"]), ["dense"])
         self.assertEqual((answer["prompt_tokens"], answer["decode_tokens"]), (8, 4))
+
+    def test_bench_beside_a_baseline(self):
+        with tempfile.TemporaryDirectory() as folder:
+            old, new, page = (Path(folder) / name for name in ("old.json", "new.json", "page.html"))
+            bench = [*self.BENCH, "--modes", "dense"]
+            self.assertEqual(run(*bench, "--json", old).returncode, 0)
+            before = json.loads(old.read_text())
+            before["hardware"]["threads"] = 99
+            old.write_text(json.dumps(before))
+            table = run(*bench, "--baseline", old, "--json", new, "--plot", page)
+            self.assertEqual(table.returncode, 0, table.stderr)
+            self.assertIn(b"of other hardware (threads: 99, here", table.stderr)
+            self.assertIn("dense decode tokens/s", table.stdout.decode())
+            compared = json.loads(new.read_text())
+            self.assertEqual(compared["baseline"]["file"], "old.json")
+            figures = {(each.get("mode"), each["figure"]): each for each in compared["baseline"]["figures"]}
+            speed = figures["dense", "decode tokens/s"]
+            self.assertEqual(speed["before"], before["modes"]["dense"]["decode_tokens_per_second"]["median"])
+            self.assertEqual(speed["now"], compared["modes"]["dense"]["decode_tokens_per_second"]["median"])
+            self.assertAlmostEqual(speed["ratio"], speed["now"] / speed["before"])
+            root = ElementTree.fromstring(page.read_text())
+            ids = [element.get("id") for element in root.iter() if element.get("id")]
+            self.assertEqual(len(ids), len(set(ids)))
+            self.assertLessEqual({"decode-chart", "peak-chart", "baseline"}, set(ids))
+            # No machine is a million times as fast as itself.
+            failed = run(*bench, "--baseline", old, "--fail-below", "1e6", "--json", "-")
+            self.assertEqual(failed.returncode, 1, failed.stderr)
+            self.assertIn(b"--fail-below", failed.stderr)
+            self.assertIn("baseline", json.loads(failed.stdout))
+            before["model"]["sha256"] = "0" * 64
+            old.write_text(json.dumps(before))
+            refused = run(*bench, "--baseline", old)
+            self.assertEqual((refused.returncode, refused.stdout), (1, b""))
+            self.assertIn(b"another model", refused.stderr)
 
     def test_bench_crossover(self):
         answer = run_json(*self.BENCH, "--modes", "dense", "--crossover", "--json", "-")
@@ -259,6 +302,9 @@ class Predicted(unittest.TestCase):
             path = Path(folder) / "bench.json"
             table = run(*bench, "--plans", "layers:7MiB,latency:7MiB", "--json", path)
             self.assertEqual(table.returncode, 0, table.stderr)
+            beside = run(*bench, "--plans", "latency:7MiB", "--baseline", path, "--json", "-")
+            self.assertEqual(beside.returncode, 0, beside.stderr)
+            self.assertEqual({figure["plan"] for figure in json.loads(beside.stdout)["baseline"]["figures"]}, {"latency:7MiB"})
             plans = json.loads(path.read_text())["plans"]
         split, solved = plans["layers:7MiB"], plans["latency:7MiB"]
         self.assertEqual((list(split["modes"]), list(solved["modes"])), (["dense"], ["dense", "exact", "predicted"]))
@@ -360,6 +406,9 @@ class Refusals(unittest.TestCase):
         self.refused(2, ["predicted", "predictor.safetensors"], "bench", DEMO, "--modes", "predicted")
         self.refused(2, ["--quality", "psychic"], "bench", DEMO, "--quality", "psychic")
         self.refused(2, ["--repetitions", "0"], "bench", DEMO, "--repetitions", "0")
+        self.refused(2, ["--fail-below", "--baseline"], "bench", DEMO, "--fail-below", "0.9")
+        self.refused(2, ["--fail-below", "-1"], "bench", DEMO, "--baseline", "x.json", "--fail-below", "-1")
+        self.refused(1, ["config.json", "schema"], "bench", DEMO, "--baseline", Path(DEMO) / "config.json")
         self.refused(2, ["--decode-tokens", "528", "512"], "bench", DEMO, "--decode-tokens", "400")
 
     def test_prompts(self):
