@@ -13,6 +13,11 @@ namespace thermocline {
 void MatMulPackedVnni(const PackedView& w, const QuantizedActivations& x, MatrixView<float> y);
 // Whether processor and system have AVX-512 with VNNI.
 bool HasVnni();
+#elif defined(__aarch64__)
+// Contract: KernelTable::mat_mul_packed. NEON with DotProd only.
+void MatMulPackedDotProd(const PackedView& w, const QuantizedActivations& x, MatrixView<float> y);
+// Whether the system says that the processor has DotProd.
+bool HasDotProd();
 #endif
 
 }  // namespace thermocline

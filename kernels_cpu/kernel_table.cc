@@ -82,6 +82,12 @@ void AppendExtensions([[maybe_unused]] const KernelTable& table,
     list.back().isa = "avx512_vnni";
     list.back().mat_mul_packed = MatMulPackedVnni;
   }
+#elif defined(__aarch64__)
+  if (table.isa == "neon" && HasDotProd()) {
+    list.push_back(table);
+    list.back().isa = "neon_dotprod";
+    list.back().mat_mul_packed = MatMulPackedDotProd;
+  }
 #endif
 }
 
