@@ -204,6 +204,6 @@ int main(int argc, char** argv) {
   app.add_option("--json", flags.json, "write the figures to this file");
   CLI11_PARSE(app, argc, argv);
   const absl::Status status = thermocline::Run(flags);
-  if (!status.ok()) fmt::print(stderr, "thread_team_bench: {}\n", status.message());
+  if (!status.ok()) fmt::print(stderr, "thread_team_bench: {}\n", std::string(status.message()));
   return status.ok() ? 0 : 1;
 }
