@@ -53,7 +53,7 @@ absl::Status Examine(const Flags& flags) {
   ProbeOptions options;
   TC_ASSIGN_OR_RETURN(options.accelerators, AcceleratorsOf(flags.device));
   {
-    TC_ASSIGN_OR_RETURN(const std::unique_ptr<ThreadTeam> team, CreateTeam(flags.threads));
+    TC_ASSIGN_OR_RETURN(const std::unique_ptr<ThreadTeam> team, CreateTeam({.threads = flags.threads}));
     options.threads = team->threads();
   }
   TC_ASSIGN_OR_RETURN(const HardwareProfile hardware, ProbeHardware(options));

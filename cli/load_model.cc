@@ -14,7 +14,7 @@ namespace thermocline {
 namespace {
 
 // Everything but weights and runner.
-absl::StatusOr<std::unique_ptr<LoadedModel>> OpenModel(const ModelFlags& flags, int threads,
+absl::StatusOr<std::unique_ptr<LoadedModel>> OpenModel(const ModelFlags& flags, const TeamFlags& threads,
                                                        std::optional<Checkpoint> opened = std::nullopt) {
   CheckpointOptions options;
   if (!flags.activation.empty()) {
@@ -69,9 +69,9 @@ absl::StatusOr<int64_t> KvTokens(const KvCacheFlags& flags, const ModelConfig& c
 }
 
 // The emulated accelerator is a thread too: with --threads 0 it gets one of the CPUs.
-int TeamThreads(const ModelFlags& flags, const ExecutionFlags& execution) {
-  if (flags.threads != 0 || execution.device != "host") return flags.threads;
-  return std::max(1, ReadCpuInfo().usable_threads - 1);
+TeamFlags TeamBeside(const ExecutionFlags& execution, TeamFlags flags) {
+  if (flags.threads == 0 && execution.device == "host") flags.threads = std::max(1, UsableCpus() - 1);
+  return flags;
 }
 
 // Which feed-forward matrices are not of the file's type in memory.
@@ -99,10 +99,23 @@ void SayWhatWasChosen(const LoadedModel& model, const std::string& why) {
 
 }  // namespace
 
-void AddModelFlags(CLI::App& command, ModelFlags& flags) {
-  command.add_option("MODEL", flags.path, "GGUF file or Hugging Face folder")->required();
+void AddTeamFlags(CLI::App& command, TeamFlags& flags) {
   command.add_option("--threads", flags.threads, "CPU threads; 0 takes every usable CPU")
       ->capture_default_str();
+  command
+      .add_option("--team", flags.kind,
+                  "how they wait for work: spin (look for a while, then sleep) or tbb (an arena of oneTBB)")
+      ->capture_default_str();
+  command
+      .add_option("--numa", flags.numa,
+                  "on machines of several memory nodes: distribute (threads are kept on nodes, weights lie "
+                  "with the thread that reads them), interleave (pages on the nodes in turn), or off")
+      ->capture_default_str();
+}
+
+void AddModelFlags(CLI::App& command, ModelFlags& flags) {
+  command.add_option("MODEL", flags.path, "GGUF file or Hugging Face folder")->required();
+  AddTeamFlags(command, flags.team);
   command
       .add_option("--context", flags.context,
                   fmt::format("tokens of prompt and completion together; 0 takes the model's, at most {}",
@@ -134,9 +147,22 @@ void AddExecutionFlags(CLI::App& command, ExecutionFlags& flags) {
                    "hot neurons stay in the CPU's memory besides the accelerator's");
 }
 
-absl::StatusOr<std::unique_ptr<ThreadTeam>> CreateTeam(int threads) {
-  if (threads < 0) return FieldError("--threads", fmt::format("is {}, allowed are 0 and above", threads));
-  auto team = ThreadTeam::Create(threads > 0 ? threads : ReadCpuInfo().usable_threads);
+absl::StatusOr<std::unique_ptr<ThreadTeam>> CreateTeam(const TeamFlags& flags) {
+  if (flags.threads < 0)
+    return FieldError("--threads", fmt::format("is {}, allowed are 0 and above", flags.threads));
+  TeamOptions options;
+  const auto kind = ParseTeamKind(flags.kind);
+  if (!kind.ok()) return FieldError("--team", MessageOf(kind.status()));
+  options.kind = *kind;
+  const auto numa = ParseNumaPolicy(flags.numa);
+  if (!numa.ok()) return FieldError("--numa", MessageOf(numa.status()));
+  std::vector<NumaNode> nodes = ReadNumaNodes();
+  if (*numa == NumaPolicy::kInterleave) {
+    const absl::Status status = InterleaveMemory(nodes);
+    if (!status.ok()) return FieldError("--numa", MessageOf(status));
+  }
+  if (*numa == NumaPolicy::kDistribute && nodes.size() > 1) options.nodes = std::move(nodes);
+  auto team = ThreadTeam::Create(flags.threads > 0 ? flags.threads : UsableCpus(), options);
   if (!team.ok()) return FieldError("--threads", MessageOf(team.status()));
   return team;
 }
@@ -176,7 +202,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const ModelFlags& flags,
                                                        std::optional<Checkpoint> opened) {
   TC_RETURN_IF_ERROR(CheckExecutionFlags(execution));
   TC_ASSIGN_OR_RETURN(std::unique_ptr<LoadedModel> model,
-                      OpenModel(flags, TeamThreads(flags, execution), std::move(opened)));
+                      OpenModel(flags, TeamBeside(execution, flags.team), std::move(opened)));
   const ModelConfig& config = model->checkpoint.config;
   const int64_t context_tokens = ContextTokens(flags, config);
   TC_ASSIGN_OR_RETURN(ExecutionChoice choice,
@@ -200,7 +226,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const ModelFlags& flags,
 }
 
 absl::StatusOr<std::unique_ptr<LoadedModel>> LoadDenseModel(const ModelFlags& flags) {
-  TC_ASSIGN_OR_RETURN(std::unique_ptr<LoadedModel> model, OpenModel(flags, flags.threads));
+  TC_ASSIGN_OR_RETURN(std::unique_ptr<LoadedModel> model, OpenModel(flags, flags.team));
   const ModelConfig& config = model->checkpoint.config;
   TC_ASSIGN_OR_RETURN(model->weights, ModelWeights::Load(model->checkpoint, model->cpu));
   TC_ASSIGN_OR_RETURN(model->runner, Transformer::Create(config, model->weights, model->cpu,

@@ -18,9 +18,16 @@
 
 namespace thermocline {
 
+// The threads that the CPU's operators run on.
+struct TeamFlags {
+  int threads = 0;  // 0: all usable CPUs
+  std::string kind = "spin";
+  std::string numa = "distribute";
+};
+
 struct ModelFlags {
   std::string path;
-  int threads = 0;         // 0: all usable CPUs
+  TeamFlags team;
   int64_t context = 0;     // tokens; 0: the model's, at most kDefaultContext
   std::string activation;  // empty: what the file says
   std::string isa;         // empty: the best that this CPU runs
@@ -46,7 +53,9 @@ struct KvCacheFlags {
 // --context asks for more.
 inline constexpr int64_t kDefaultContext = 8192;
 
-// MODEL, --threads, --context, --activation, --isa.
+// --threads, --team, --numa.
+void AddTeamFlags(CLI::App& command, TeamFlags& flags);
+// MODEL, --context, --activation, --isa, and the team's.
 void AddModelFlags(CLI::App& command, ModelFlags& flags);
 // --mode, --profile, --device, --gpu-memory, --keep-host-copy.
 void AddExecutionFlags(CLI::App& command, ExecutionFlags& flags);
@@ -73,8 +82,9 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const ModelFlags& flags,
 // The same, dense on the CPU alone, whatever profile there is.
 absl::StatusOr<std::unique_ptr<LoadedModel>> LoadDenseModel(const ModelFlags& flags);
 
-// --threads or, for 0, every CPU this process may use.
-absl::StatusOr<std::unique_ptr<ThreadTeam>> CreateTeam(int threads);
+// Of --threads or, for 0, of every CPU this process may use. What memory the calling thread and the team take
+// from here on lies as --numa says.
+absl::StatusOr<std::unique_ptr<ThreadTeam>> CreateTeam(const TeamFlags& flags);
 
 // The file's or folder's name, without the folders above it.
 std::string FileNameOf(const std::string& model_path);

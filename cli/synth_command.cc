@@ -64,10 +64,11 @@ absl::StatusOr<ModelFootprint> FootprintOf(const ModelConfig& config, ElementTyp
       .context_tokens = config.context_length,
       .scratch_bytes = AcceleratorScratchBytes(DeviceKind::kHost, config, config.context_length)};
   // A GPU's kernels know every type that is written here.
-  footprint.gpu = {.neuron_bytes = footprint.neuron_bytes,
-                   .attention_bytes = footprint.attention_bytes,
-                   .head_bytes = footprint.head_bytes,
-                   .scratch_bytes = AcceleratorScratchBytes(DeviceKind::kCuda, config, config.context_length)};
+  footprint.gpu = {
+      .neuron_bytes = footprint.neuron_bytes,
+      .attention_bytes = footprint.attention_bytes,
+      .head_bytes = footprint.head_bytes,
+      .scratch_bytes = AcceleratorScratchBytes(DeviceKind::kCuda, config, config.context_length)};
   return footprint;
 }
 
@@ -126,7 +127,7 @@ void PrintForPeople(const nlohmann::ordered_json& json) {
 absl::Status Synth(const Flags& flags) {
   const Stopwatch watch;
   TC_ASSIGN_OR_RETURN(const SyntheticOptions options, ReadOptions(flags));
-  TC_ASSIGN_OR_RETURN(const std::unique_ptr<ThreadTeam> team, CreateTeam(flags.threads));
+  TC_ASSIGN_OR_RETURN(const std::unique_ptr<ThreadTeam> team, CreateTeam({.threads = flags.threads}));
   TC_ASSIGN_OR_RETURN(const SyntheticModel model, SyntheticModel::Create(options));
   TC_RETURN_IF_ERROR(model.Write(flags.out, *team));
   TC_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(flags.out));

@@ -96,13 +96,19 @@ std::string CpuName(std::string_view cpuinfo) {
   return names.empty() ? "unknown" : absl::StrJoin(names, " + ");
 }
 
+int UsableCpus() {
+  int cpus = 1;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) == 0) cpus = std::max(1, CPU_COUNT(&set));
+  const int quota = CgroupCpus();
+  return quota > 0 ? std::min(cpus, quota) : cpus;
+}
+
 CpuInfo ReadCpuInfo() {
   CpuInfo info;
   info.model_name = CpuName(ReadText("/proc/cpuinfo"));
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof set, &set) == 0) info.usable_threads = std::max(1, CPU_COUNT(&set));
-  if (const int quota = CgroupCpus(); quota > 0) info.usable_threads = std::min(info.usable_threads, quota);
+  info.usable_threads = UsableCpus();
   info.last_level_cache_bytes = LastLevelCacheBytes();
   const std::string memory = ReadText("/proc/meminfo");
   info.memory_bytes = MemoryField(memory, "MemTotal");

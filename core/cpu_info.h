@@ -17,6 +17,8 @@ struct CpuInfo {
 };
 
 CpuInfo ReadCpuInfo();
+// Its usable_threads alone.
+int UsableCpus();
 
 // What the text of /proc/cpuinfo calls the processor. x86 names the model; Arm gives numbers for implementer
 // and part, which become names where they are known here ("Cortex-A55 + Cortex-A76" where cores differ) and

@@ -8,6 +8,7 @@
 
 namespace thermocline {
 
+// The functions' contract: KernelTable::mat_mul_packed.
 #if defined(__x86_64__)
 // Whether processor and system have AVX-512 with VNNI.
 bool HasVnni();
@@ -15,9 +16,13 @@ bool HasVnni();
 // grants to the whole process.
 bool HasAmx();
 
-// Contract: KernelTable::mat_mul_packed.
 void MatMulPackedVnni(const PackedView& w, const QuantizedActivations& x, MatrixView<float> y);
 void MatMulPackedAmx(const PackedView& w, const QuantizedActivations& x, MatrixView<float> y);
+#elif defined(__aarch64__)
+// Whether the system says that the processor has DotProd.
+bool HasDotProd();
+
+void MatMulPackedDotProd(const PackedView& w, const QuantizedActivations& x, MatrixView<float> y);
 #endif
 
 }  // namespace thermocline

@@ -76,15 +76,18 @@ KernelTable TableOf(int64_t target) {
 // The tables of instruction sets that extend the given one, best first: the same but for some kernels.
 void AppendExtensions([[maybe_unused]] const KernelTable& table,
                       [[maybe_unused]] std::vector<KernelTable>& list) {
-#if defined(__x86_64__)
-  const auto append = [&](std::string_view isa, decltype(KernelTable::mat_mul_packed) mat_mul_packed) {
+  [[maybe_unused]] const auto append = [&](std::string_view isa,
+                                           decltype(KernelTable::mat_mul_packed) mat_mul_packed) {
     list.push_back(table);
     list.back().isa = isa;
     list.back().mat_mul_packed = mat_mul_packed;
   };
+#if defined(__x86_64__)
   if (table.isa != "avx512") return;
   if (HasAmx()) append("avx512_amx", MatMulPackedAmx);
   if (HasVnni()) append("avx512_vnni", MatMulPackedVnni);
+#elif defined(__aarch64__)
+  if (table.isa == "neon" && HasDotProd()) append("neon_dotprod", MatMulPackedDotProd);
 #endif
 }
 

@@ -67,7 +67,7 @@ enum class ZeroRows {
 };
 
 struct KernelTable {
-  std::string_view isa;  // "scalar", "sse4", "avx2", "avx512", "avx512_vnni", "avx512_amx", "neon"
+  std::string_view isa;  // "scalar", "sse4", "avx2", "avx512" with "_vnni" or "_amx", "neon", "neon_dotprod"
 
   // Expands `count` elements (a multiple of the type's block) to F32.
   void (*dequantize)(ElementType type, const std::byte* source, int64_t count, float* target);

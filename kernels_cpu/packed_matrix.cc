@@ -133,7 +133,7 @@ absl::StatusOr<PackedMatrix> PackedMatrix::Create(const ThreadTeam& team, const 
   PackedMatrix packed;
   PackedView& view = packed.view_;
   view = {nullptr, w.type, w.rows, w.cols, PanelLayoutOf(w.type, w.cols)};
-  TC_ASSIGN_OR_RETURN(packed.storage_, AlignedBuffer::Create(view.size_bytes()));
+  TC_ASSIGN_OR_RETURN(packed.storage_, AlignedBuffer::CreateToFill(view.size_bytes()));
   view.data = packed.storage_.data();
   const ElementTypeInfo& type = InfoOf(w.type);
   const PackBlock pack = PackerOf(w.type);

@@ -26,7 +26,7 @@ absl::StatusOr<NeuronTable> PackNeurons(const CpuContext& context, const BundleV
   table.rows = Count(table.neurons.size());
   table.bundles.data = nullptr;
   if (table.empty()) return table;
-  TC_ASSIGN_OR_RETURN(table.storage, AlignedBuffer::Create(table.size_bytes()));
+  TC_ASSIGN_OR_RETURN(table.storage, AlignedBuffer::CreateToFill(table.size_bytes()));
   if (layer.gate_bias != nullptr) {
     for (const uint32_t neuron : table.neurons) table.gate_bias.push_back(layer.gate_bias[neuron]);
     table.bundles.gate_bias = table.gate_bias.data();  // which stays where it is when the table moves

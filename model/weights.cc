@@ -50,7 +50,7 @@ absl::Status LayOutBundles(const CpuContext& context, bool gated, FeedForward& f
                             : UngatedBundleLayout(d_ff, d_model, ffn.gate.type, ffn.down.type));
   const int64_t gate_bytes = *RowBytes(ffn.gate.type, d_model);
   const int64_t up_bytes = gated ? *RowBytes(ffn.up.type, d_model) : 0;
-  TC_ASSIGN_OR_RETURN(ffn.bundle_storage, AlignedBuffer::Create(d_ff * shape.stride_bytes));
+  TC_ASSIGN_OR_RETURN(ffn.bundle_storage, AlignedBuffer::CreateToFill(d_ff * shape.stride_bytes));
   std::byte* storage = ffn.bundle_storage.data();
   shape.data = storage;
   if (!ffn.gate_bias.empty()) shape.gate_bias = ffn.gate_bias.data();

@@ -38,7 +38,11 @@ int64_t UncachedWorkingSetBytes() {
 absl::StatusOr<Samples> MeasureReadBandwidth(const ThreadTeam& team, const BandwidthOptions& options) {
   int64_t bytes = options.working_set_bytes == 0 ? UncachedWorkingSetBytes() : options.working_set_bytes;
   bytes = std::max(kPieceBytes, bytes / kPieceBytes * kPieceBytes);
-  TC_ASSIGN_OR_RETURN(AlignedBuffer buffer, AlignedBuffer::Create(bytes));
+  TC_ASSIGN_OR_RETURN(AlignedBuffer buffer, AlignedBuffer::CreateToFill(bytes));
+  // Pages come near the threads that read them, as those of weights do.
+  team.ParallelFor(bytes / kPieceBytes, 1, [&](int64_t begin, int64_t end) {
+    std::fill_n(buffer.data() + begin * kPieceBytes, (end - begin) * kPieceBytes, std::byte{0});
+  });
   const auto* words = reinterpret_cast<const uint64_t*>(buffer.data());
 
   std::atomic<uint64_t> sink = 0;

@@ -144,7 +144,7 @@ absl::StatusOr<HeldMatrix> CpuDevice::Hold(const WeightView& weights) {
   if (options_.borrow_weights) return held;
   TC_ASSIGN_OR_RETURN(held.rows.row_stride_bytes, RowBytes(weights.type, weights.cols));
   const int64_t row_bytes = held.rows.row_stride_bytes;
-  TC_ASSIGN_OR_RETURN(AlignedBuffer copy, AlignedBuffer::Create(weights.rows * row_bytes));
+  TC_ASSIGN_OR_RETURN(AlignedBuffer copy, AlignedBuffer::CreateToFill(weights.rows * row_bytes));
   held.rows.data = copy.data();
   for (int64_t r = 0; r < weights.rows; ++r)
     std::memcpy(copy.data() + r * row_bytes, weights.row_data(r), static_cast<size_t>(row_bytes));

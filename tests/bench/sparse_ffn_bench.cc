@@ -3,8 +3,10 @@
 //
 // Gates fire by a FATReLU threshold that lets exactly the named share through. `exact` has every neuron as a
 // candidate, `listed` those that fire (a perfect predictor). `GB/s` counts the bytes of the rows that were
-// read; `stream` reads the whole table. Compare within one run. --threads=N, default 1.
+// read; `stream` reads the whole table. `small_pages` is a table that the system was told to keep out of huge
+// pages. Compare within one run. --threads=N, default 1.
 #include <benchmark/benchmark.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cmath>
@@ -26,17 +28,18 @@ using reference::RandomBundles;
 constexpr int64_t kModel = 4096;
 constexpr int64_t kNeurons = 11008;
 
-// A table in huge pages, as models are loaded, with an input and its gates.
+// A table in huge pages, as models are loaded, or without them, with an input and its gates.
 struct Table {
   AlignedBuffer storage;
   BundleView bundles;
   FloatMatrix x = FloatMatrix::Random(1, kModel, 2);
   std::vector<float> gates;
 
-  Table(const CpuContext& context, ElementType type) : gates(kNeurons) {
+  Table(const CpuContext& context, ElementType type, bool small_pages) : gates(kNeurons) {
     const RandomBundles random({type, type, type}, true, kNeurons, kModel, 1, /*gap_bytes=*/0);
     bundles = random.view();
-    storage = AlignedBuffer::Create(kNeurons * bundles.stride_bytes).value();
+    storage = AlignedBuffer::CreateToFill(kNeurons * bundles.stride_bytes).value();
+    if (small_pages) madvise(storage.data(), static_cast<size_t>(storage.size_bytes()), MADV_NOHUGEPAGE);
     std::memcpy(storage.data(), bundles.data, static_cast<size_t>(storage.size_bytes()));
     bundles.data = storage.data();
     MatMul(context, bundles.gate(), x.view(), {gates.data(), 1, kNeurons, kNeurons});
@@ -127,19 +130,21 @@ int Run(int argc, char** argv) {
   const CpuContext context{team.get(), &BestKernels()};
   std::vector<std::unique_ptr<Table>> tables;
   for (const ElementType type : {ElementType::kQ4_0, ElementType::kQ8_0, ElementType::kF16}) {
-    const Table* table = tables.emplace_back(std::make_unique<Table>(context, type)).get();
-    const std::string_view suffix = NameOf(type);
-    const auto add = [&](const std::string& name, auto function, auto... arguments) {
-      benchmark::RegisterBenchmark(fmt::format("{}/{}", name, suffix).c_str(), function, &context, table,
-                                   arguments...)
-          ->Unit(benchmark::kMicrosecond)
-          ->UseRealTime();
-    };
-    add("stream", Stream);
-    add("dense", Dense);
-    for (const int64_t percent : {100, 85, 50, 25, 10, 5, 1, 0}) {
-      add(fmt::format("exact_{}", percent), Sparse, percent, false);
-      add(fmt::format("listed_{}", percent), Sparse, percent, true);
+    for (const bool small_pages : {false, true}) {
+      const Table* table = tables.emplace_back(std::make_unique<Table>(context, type, small_pages)).get();
+      const std::string suffix = fmt::format("{}{}", NameOf(type), small_pages ? "/small_pages" : "");
+      const auto add = [&](const std::string& name, auto function, auto... arguments) {
+        benchmark::RegisterBenchmark(fmt::format("{}/{}", name, suffix).c_str(), function, &context, table,
+                                     arguments...)
+            ->Unit(benchmark::kMicrosecond)
+            ->UseRealTime();
+      };
+      add("stream", Stream);
+      add("dense", Dense);
+      for (const int64_t percent : {100, 85, 50, 25, 10, 5, 1, 0}) {
+        add(fmt::format("exact_{}", percent), Sparse, percent, false);
+        add(fmt::format("listed_{}", percent), Sparse, percent, true);
+      }
     }
   }
   benchmark::Initialize(&argc, argv);

@@ -8,6 +8,11 @@
 #include <set>
 #include <string>
 
+#if defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 namespace thermocline {
 namespace {
 
@@ -58,7 +63,9 @@ TEST(KernelTable, TheSetsOfThisProcessorAreThere) {
 }
 #elif defined(__aarch64__)
 TEST(KernelTable, TheSetsOfThisProcessorAreThere) {
-  EXPECT_THAT(AvailableIsas(), testing::ElementsAre("neon", "scalar"));  // every 64-bit Arm has NEON
+  std::vector<std::string_view> expected = {"neon", "scalar"};  // every 64-bit Arm has NEON
+  if ((getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0) expected.insert(expected.begin(), "neon_dotprod");
+  EXPECT_EQ(AvailableIsas(), expected);
 }
 #endif
 

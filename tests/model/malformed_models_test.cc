@@ -9,6 +9,7 @@
 #include "tests/support/gguf_writer.h"
 #include "tests/support/refusal.h"
 #include "tests/support/safetensors_writer.h"
+#include "tests/support/temporary_folder.h"
 
 namespace thermocline {
 namespace {
