@@ -24,6 +24,7 @@ struct ModelFlags {
   int64_t context = 0;     // tokens; 0: the model's, at most kDefaultContext
   std::string activation;  // empty: what the file says
   std::string isa;         // empty: the best that this CPU runs
+  std::string kv_type = "f16";
 };
 
 // How a model is decoded.
@@ -46,8 +47,9 @@ struct KvCacheFlags {
 // --context asks for more.
 inline constexpr int64_t kDefaultContext = 8192;
 
-// MODEL, --threads, --context, --activation, --isa.
+// MODEL, --threads, --context, --activation, --isa, --kv-type.
 void AddModelFlags(CLI::App& command, ModelFlags& flags);
+void AddKvTypeFlag(CLI::App& command, std::string& kv_type);
 // --mode, --profile, --device, --gpu-memory, --keep-host-copy.
 void AddExecutionFlags(CLI::App& command, ExecutionFlags& flags);
 
@@ -55,6 +57,7 @@ struct LoadedModel {
   Checkpoint checkpoint;
   std::unique_ptr<ThreadTeam> team;
   CpuContext cpu;
+  ElementType kv_type = ElementType::kF16;
   ModelWeights weights;
   std::optional<Plan> plan;                // that the runner uses
   std::optional<PredictorSet> predictors;  // that the runner uses

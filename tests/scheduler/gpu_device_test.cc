@@ -324,7 +324,7 @@ TEST_P(GpuDeviceTest, APlanLeavesRoomForWhatIsNotTheModels) {
   const ModelWeights& weights = *weights_.back();
   int64_t parts = weights.head_bytes();
   for (const LayerWeights& layer : weights.layers) {
-    parts += layer.attention_bytes() + KvPages::SizeBytes(config, PagesFor(config.context_length)) +
+    parts += layer.attention_bytes() + KvPages::SizeBytes(config, ElementType::kF32, PagesFor(config.context_length)) +
              config.d_ff * layer.ffn.bundles.stride_bytes;
   }
   const int64_t scratch = AcceleratorScratchBytes(DeviceKind::kCuda, config, config.context_length);
