@@ -10,6 +10,7 @@
 #define HWY_TARGET_INCLUDE "kernels_cpu/attention.cc"
 #include "hwy/foreach_target.h"  // must come before highway.h
 // Per-target headers follow it.
+#include "hwy/cache_control.h"
 #include "hwy/contrib/math/math-inl.h"
 #include "kernels_cpu/activations-inl.h"
 #include "kernels_cpu/targets-inl.h"
@@ -87,6 +88,12 @@ struct Kv {
   }
 };
 
+// Asks for the cache line at base + offset, once a line where offsets go up in steps of a part of a line.
+HWY_INLINE void PrefetchLine(const uint8_t* base, int64_t offset) {
+  constexpr int64_t kLine = 64;
+  if (offset % kLine == 0) hwy::Prefetch(base + offset);
+}
+
 // ---- Rows
 
 struct Row {
@@ -104,7 +111,9 @@ struct Row {
 // One block of positions of a KV head.
 struct Block {
   const uint8_t* keys[kBlockPages];  // pages that no row sees repeat one that is seen
+  const uint8_t* next[kBlockPages];  // the next block's keys
   int64_t value_offset, d_head;
+  bool prefetches;  // the first rows of a block fetch what is read after it: its values, then the next keys
 
   const uint8_t* values(int64_t page) const { return keys[page] + value_offset; }
 };
@@ -127,6 +136,10 @@ HWY_INLINE void Score(const Row* rows, const Block& block) {
         for (int r = 0; r < kRows; ++r) sums[r][v] = hn::Zero(F32Tag());
       }
       for (int64_t c = 0; c < columns; ++c) {
+        if (block.prefetches && first == 0) {
+          for (int64_t page = 0; page < kBlockPages; ++page)
+            PrefetchLine(block.values(page), (begin + c) * kKvPageTokens * Type::kBytes);
+        }
         F32 key[kVectors];
         THERMOCLINE_UNROLL(8)
         for (int v = 0; v < kVectors; ++v) key[v] = Type::Load(keys[v] + c * kKvPageTokens * Type::kBytes);
@@ -224,6 +237,10 @@ HWY_INLINE void AddValues(const Row* rows, const Block& block, int64_t first, in
     const uint8_t* HWY_RESTRICT values = block.values(page);
     const int64_t begin = page * kKvPageTokens, end = HWY_MIN(last, begin + kKvPageTokens);
     for (int64_t p = HWY_MAX(first, begin); p < end; ++p) {
+      if (block.prefetches) {
+        for (int v = 0; v < kVectors; ++v)
+          PrefetchLine(block.next[page], ((p - begin) * block.d_head + column + v * kLanes) * Type::kBytes);
+      }
       F32 value[kVectors];
       THERMOCLINE_UNROLL(8)
       for (int v = 0; v < kVectors; ++v)
@@ -304,19 +321,28 @@ void AttendRows(const AttentionArgs& args, const int32_t* pages, const uint8_t* 
     last = HWY_MAX(last, rows[r].end);
   }
   const int64_t page_bytes = args.layout.page_bytes();
-  Block block{.keys = {}, .value_offset = args.layout.value_offset(), .d_head = args.layout.d_head};
+  Block block{.keys = {},
+              .next = {},
+              .value_offset = args.layout.value_offset(),
+              .d_head = args.layout.d_head,
+              .prefetches = true};
   for (int64_t at = first / kBlockPositions * kBlockPositions; at < last; at += kBlockPositions) {
     for (int64_t page = 0; page < kBlockPages; ++page) {
       const int64_t seen =
           HWY_MIN(HWY_MAX(at / kKvPageTokens + page, first / kKvPageTokens), (last - 1) / kKvPageTokens);
       block.keys[page] = cache + pages[seen] * page_bytes;
+      block.next[page] = cache + pages[HWY_MIN(seen + kBlockPages, (last - 1) / kKvPageTokens)] * page_bytes;
     }
+    block.prefetches = true;
     for (int64_t r = 0; r < n_rows; ++r) {
       rows[r].first = HWY_MAX(rows[r].begin - at, 0);
       rows[r].last = HWY_MIN(rows[r].end - at, kBlockPositions);
     }
     int64_t r = 0;
-    for (; r + 6 <= n_rows; r += 6) AttendGroup<Type, 6>(rows + r, block, args.scale, args.soft_cap);
+    for (; r + 6 <= n_rows; r += 6) {
+      AttendGroup<Type, 6>(rows + r, block, args.scale, args.soft_cap);
+      block.prefetches = false;
+    }
     if (r + 4 <= n_rows) {
       AttendGroup<Type, 4>(rows + r, block, args.scale, args.soft_cap);
       r += 4;

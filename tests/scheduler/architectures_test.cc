@@ -66,7 +66,9 @@ std::unique_ptr<Loaded> Load(const std::string& path, const TransformerOptions& 
   loaded->team = *ThreadTeam::Create(2);
   const CpuContext cpu{.team = loaded->team.get(), .kernels = &BestKernels()};
   loaded->weights = *ModelWeights::Load(*loaded->checkpoint, cpu, {.ffn_layout = layout});
-  auto transformer = Transformer::Create(loaded->checkpoint->config, loaded->weights, cpu, options);
+  TransformerOptions with_f32_cache = options;  // the goldens' type
+  with_f32_cache.kv_type = ElementType::kF32;
+  auto transformer = Transformer::Create(loaded->checkpoint->config, loaded->weights, cpu, with_f32_cache);
   if (!transformer.ok()) {
     ADD_FAILURE() << transformer.status();
     return nullptr;
@@ -190,7 +192,8 @@ TEST_P(Architectures, TheGpuTakesLlamasAndRefusesTheOthersByFeature) {
     return;
   }
   EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
-  EXPECT_NE(std::string(status.message()).find(checkpoint->config.architecture + " needs "), std::string::npos)
+  EXPECT_NE(std::string(status.message()).find(checkpoint->config.architecture + " needs "),
+            std::string::npos)
       << status;
 }
 

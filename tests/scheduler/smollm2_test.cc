@@ -27,7 +27,13 @@ class SmolLm2 : public testing::Test {
     team_ = *ThreadTeam::Create(2);
     const CpuContext cpu{.team = team_.get(), .kernels = &BestKernels()};
     weights_ = *ModelWeights::Load(*checkpoint_, cpu);
-    transformer_ = *Transformer::Create(checkpoint_->config, weights_, cpu, {.context_tokens = 512});
+    transformer_ = Load(ElementType::kF32);
+  }
+
+  std::unique_ptr<Transformer> Load(ElementType kv_type) {
+    return *Transformer::Create(checkpoint_->config, weights_,
+                                {.team = team_.get(), .kernels = &BestKernels()},
+                                {.context_tokens = 512, .kv_type = kv_type});
   }
 
   nlohmann::json golden_;
@@ -68,6 +74,24 @@ TEST_F(SmolLm2, PerplexityMatches) {
   EXPECT_EQ(result.scored_tokens, golden_["scored_tokens"].get<int64_t>());
   const auto expected = golden_["perplexity"].get<double>();
   EXPECT_NEAR(result.perplexity(), expected, 1e-3 * expected);
+}
+
+// Logits are of the order of 20; thirty layers add up what rounding to 11 bits, or to 1/127, does.
+TEST_F(SmolLm2, RoundedKeysAndValuesMoveLogitsALittle) {
+  const std::pair<ElementType, float> types[] = {{ElementType::kF16, 0.05f}, {ElementType::kQ8_0, 0.8f}};
+  for (const auto& [type, tolerance] : types) {
+    const std::unique_ptr<Transformer> rounded = Load(type);
+    for (const auto& c : golden_["cases"]) {
+      const auto prompt = c["prompt_ids"].get<std::vector<TokenId>>();
+      std::vector<float> expected(static_cast<size_t>(rounded->n_vocab())), logits = expected;
+      ASSERT_TRUE(transformer_->Forward({.tokens = prompt}, expected).ok());
+      ASSERT_TRUE(rounded->Forward({.tokens = prompt}, logits).ok());
+      float largest = 0;
+      for (size_t i = 0; i < logits.size(); ++i)
+        largest = std::max(largest, std::abs(logits[i] - expected[i]));
+      EXPECT_LT(largest, tolerance) << NameOf(type) << ": " << c["prompt"];
+    }
+  }
 }
 
 }  // namespace
