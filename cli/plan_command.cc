@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "cli/commands.h"
+#include "cli/load_model.h"
 #include "cli/planning_flags.h"
 #include "cli/size_format.h"
 #include "scheduler/request.h"

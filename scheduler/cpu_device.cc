@@ -333,9 +333,11 @@ void CpuDevice::Attention(int64_t layer, const DeviceStep& step) {
   QueriesKeysValues(layer, attention, normed);
   int64_t first = 0;
   for (const SequenceSlice& slice : step.slices) {
-    attention.cache.Store(slice.pages, slice.first_position,
-                          Rows(scratch_.keys, n_tokens).Rows(first, slice.n_tokens),
-                          Rows(scratch_.values, n_tokens).Rows(first, slice.n_tokens));
+    context_.team->ParallelFor(slice.n_tokens, kKvPageTokens, [&](int64_t begin, int64_t end) {
+      attention.cache.Store(slice.pages, slice.first_position + begin,
+                            scratch_.keys.view().Rows(first + begin, end - begin),
+                            scratch_.values.view().Rows(first + begin, end - begin));
+    });
     first += slice.n_tokens;
   }
   Attend(layer, attention.cache, n_tokens);

@@ -45,7 +45,8 @@ class KvPages {
 
   // Writes the keys and values of consecutive tokens, (n_tokens, n_kv_heads * d_head) each, rounded to the
   // type, to first_position and up of the sequence that holds `pages`. F16 rounds to nearest even, what is
-  // above its range to its largest; Q8_0 rounds by multiples of the largest of 32 columns / 127.
+  // above its range to its largest; Q8_0 to multiples of a 127th of the largest of 32 columns. Threads may
+  // store different positions at once.
   void Store(std::span<const KvPage> pages, int64_t first_position, MatrixView<const float> keys,
              MatrixView<const float> values);
 

@@ -42,7 +42,7 @@ class Gemma3 : public testing::Test {
 TEST_F(Gemma3, GreedyTokensAndFirstLogitsMatch) {
   for (const auto& c : golden_["cases"]) {
     const auto prompt = c["prompt_ids"].get<std::vector<TokenId>>();
-    EXPECT_EQ(*checkpoint_->tokenizer->Encode(c["prompt"].get<std::string>()), prompt);
+    EXPECT_EQ(*checkpoint_->tokenizer->Encode(c["prompt"].get<std::string>(), {}), prompt);
     std::vector<float> logits(static_cast<size_t>(transformer_->n_vocab()));
     ASSERT_TRUE(transformer_->Forward({.tokens = prompt}, logits).ok());
     for (const auto& [id, logit] : c["first_top_logits"].get<std::vector<std::pair<size_t, float>>>()) {
