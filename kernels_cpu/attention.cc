@@ -1,5 +1,4 @@
-// Causal grouped-query attention of a tile of tokens and heads: scores, running softmax, weighted sum of
-// values.
+// Causal grouped-query attention of a tile of tokens and heads, with a running softmax.
 // SPDX-License-Identifier: Apache-2.0
 //
 // A row is one (token, head) pair. All rows of a tile walk the same positions in blocks of 64 that start at

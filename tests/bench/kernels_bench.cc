@@ -1,5 +1,4 @@
-// Throughput of mat_mul, mat_mul_packed, accumulate_rows and attention by element type, for one token and for
-// a batch, on one thread.
+// Throughput on one thread of products, row sums and attention by element type, for one token and batches.
 // SPDX-License-Identifier: Apache-2.0
 //
 // `GB/s` counts the weight bytes a call reads, `GFLOP/s` two operations a weight and token. Matrices of one
