@@ -50,9 +50,9 @@ TEST(BuildPlacementProblem, KeysAndValuesWeighWhatTheDeviceHoldsThemAs) {
                               {.device = device, .budget_bytes = int64_t{1} << 30, .kv_type = type});
     return problem.ok() ? problem->layers[1].kv_cache_bytes : -1;
   };
-  EXPECT_EQ(bytes(DeviceKind::kHost, ElementType::kF32), 512 * 1024);
-  EXPECT_EQ(bytes(DeviceKind::kHost, ElementType::kF16), 512 * 512);
-  EXPECT_EQ(bytes(DeviceKind::kHost, ElementType::kQ8_0), 512 * 256 / 32 * 34);
+  EXPECT_EQ(bytes(DeviceKind::kCpu, ElementType::kF32), 512 * 1024);
+  EXPECT_EQ(bytes(DeviceKind::kCpu, ElementType::kF16), 512 * 512);
+  EXPECT_EQ(bytes(DeviceKind::kCpu, ElementType::kQ8_0), 512 * 256 / 32 * 34);
   EXPECT_EQ(bytes(DeviceKind::kCuda, ElementType::kF16), 512 * 1024);
 }
 
