@@ -28,6 +28,7 @@ class Chooser {
       : flags_(flags),
         checkpoint_(checkpoint),
         context_tokens_(context_tokens),
+        kv_type_(model.kv_type),
         directory_(flags.profile.empty() ? DefaultProfileDirectory(model.path) : flags.profile) {}
 
   absl::StatusOr<ExecutionChoice> Choose() {
@@ -135,7 +136,8 @@ class Chooser {
                                  {.gpu_memory = flags_.gpu_memory,
                                   .device = flags_.device,
                                   .objective = flags_.objective.empty() ? "latency" : flags_.objective,
-                                  .context = context_tokens_},
+                                  .context = context_tokens_,
+                                  .kv_type = kv_type_},
                                  predictors));
     fmt::print(stderr, "thermocline: planned for '{}' with {} bytes: {} hot neurons\n",
                solved.plan.devices[1].name, solved.plan.accelerator_budget(), solved.plan.hot_neurons());
@@ -145,6 +147,7 @@ class Chooser {
   const ExecutionFlags& flags_;
   const Checkpoint& checkpoint_;
   const int64_t context_tokens_;
+  const std::string& kv_type_;
   const ProfileDirectory directory_;
   std::optional<ModelIdentity> identity_;
 };

@@ -28,6 +28,8 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> OpenModel(const ModelFlags& flags, 
     if (!chosen.ok()) return FieldError("--isa", MessageOf(chosen.status()));
     kernels = *chosen;
   }
+  const auto kv_type = ParseKvType(flags.kv_type);
+  if (!kv_type.ok()) return FieldError("--kv-type", MessageOf(kv_type.status()));
   TC_ASSIGN_OR_RETURN(std::unique_ptr<ThreadTeam> team, CreateTeam(threads));
   if (!opened) {
     TC_ASSIGN_OR_RETURN(opened, Checkpoint::Open(flags.path, options));
@@ -35,7 +37,10 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> OpenModel(const ModelFlags& flags, 
   auto model =
       std::make_unique<LoadedModel>(LoadedModel{.checkpoint = *std::move(opened), .team = std::move(team)});
   model->cpu = {.team = model->team.get(), .kernels = kernels};
+  model->kv_type = *kv_type;
   const ModelConfig& config = model->checkpoint.config;
+  if (const absl::Status fits = CheckKvType(*kv_type, config); !fits.ok())
+    return FieldError("--kv-type", MessageOf(fits));
   if (flags.context < 0 || flags.context > config.context_length) {
     return FieldError("--context", fmt::format("is {}, the model's context is {} tokens", flags.context,
                                                config.context_length));
@@ -48,8 +53,8 @@ int64_t ContextTokens(const ModelFlags& flags, const ModelConfig& config) {
 }
 
 // Of all sequences. Memory is looked at when the weights are loaded, so that it is what they leave.
-absl::StatusOr<int64_t> KvTokens(const KvCacheFlags& flags, const ModelConfig& config, int64_t context_tokens,
-                                 const std::optional<Plan>& plan) {
+absl::StatusOr<int64_t> KvTokens(const KvCacheFlags& flags, const ModelConfig& config, ElementType type,
+                                 int64_t context_tokens, const std::optional<Plan>& plan) {
   constexpr int64_t kContexts = 8, kShareOfMemory = 4;
   if (!flags.shared) return context_tokens;
   if (flags.tokens > 0) {
@@ -57,7 +62,7 @@ absl::StatusOr<int64_t> KvTokens(const KvCacheFlags& flags, const ModelConfig& c
     return FieldError("--kv-tokens",
                       fmt::format("is {}, a context of {} tokens must fit", flags.tokens, context_tokens));
   }
-  const int64_t token_bytes = config.n_layers * KvPages::SizeBytes(config, 1) / kKvPageTokens;
+  const int64_t token_bytes = KvTokenBytes(config, type, plan ? &*plan : nullptr);
   if (plan &&
       std::ranges::any_of(plan->layers, [](const auto& layer) { return layer.kv_cache_device > 0; })) {
     int64_t planned_bytes = 0;
@@ -125,6 +130,19 @@ void AddModelFlags(CLI::App& command, ModelFlags& flags) {
                      "relu, silu or fatrelu, where a GGUF file does not tell (ReLU-fied LLaMA models)");
   command.add_option("--isa", flags.isa,
                      "instruction set of the CPU's kernels, as `doctor` lists them; the best by default");
+  AddKvTypeFlag(command, flags.kv_type);
+  command.add_flag(
+      "--no-pack", flags.no_pack,
+      "multiply quantised matrices as they lie in the file, with activations in F32: slower, but "
+      "without a copy in memory and without rounding activations to 8 bits");
+}
+
+void AddKvTypeFlag(CLI::App& command, std::string& kv_type) {
+  command
+      .add_option(
+          "--kv-type", kv_type,
+          "type of keys and values in the CPU's memory: f16, f32, or q8_0 (half of f16); GPUs hold f32")
+      ->capture_default_str();
 }
 
 void AddExecutionFlags(CLI::App& command, ExecutionFlags& flags) {
@@ -211,11 +229,14 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const ModelFlags& flags,
   model->predictors = std::move(choice.predictors);
   const WeightOptions weights{.ffn_layout = model->plan ? FfnLayout::kBundles : FfnLayout::kAuto};
   TC_ASSIGN_OR_RETURN(model->weights, ModelWeights::Load(model->checkpoint, model->cpu, weights));
-  TC_ASSIGN_OR_RETURN(const int64_t kv_tokens, KvTokens(cache, config, context_tokens, model->plan));
+  TC_ASSIGN_OR_RETURN(const int64_t kv_tokens,
+                      KvTokens(cache, config, model->kv_type, context_tokens, model->plan));
   TC_ASSIGN_OR_RETURN(model->runner,
                       Transformer::Create(config, model->weights, model->cpu,
                                           {.context_tokens = context_tokens,
                                            .kv_tokens = kv_tokens,
+                                           .kv_type = model->kv_type,
+                                           .pack_weights = !flags.no_pack,
                                            .mode = choice.mode,
                                            .predictors = model->predictors ? &*model->predictors : nullptr,
                                            .plan = model->plan ? &*model->plan : nullptr,
@@ -230,7 +251,9 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadDenseModel(const ModelFlags& fl
   const ModelConfig& config = model->checkpoint.config;
   TC_ASSIGN_OR_RETURN(model->weights, ModelWeights::Load(model->checkpoint, model->cpu));
   TC_ASSIGN_OR_RETURN(model->runner, Transformer::Create(config, model->weights, model->cpu,
-                                                         {.context_tokens = ContextTokens(flags, config)}));
+                                                         {.context_tokens = ContextTokens(flags, config),
+                                                          .kv_type = model->kv_type,
+                                                          .pack_weights = !flags.no_pack}));
   return model;
 }
 

@@ -31,6 +31,8 @@ struct ModelFlags {
   int64_t context = 0;     // tokens; 0: the model's, at most kDefaultContext
   std::string activation;  // empty: what the file says
   std::string isa;         // empty: the best that this CPU runs
+  std::string kv_type = "f16";
+  bool no_pack = false;
 };
 
 // How a model is decoded.
@@ -55,8 +57,9 @@ inline constexpr int64_t kDefaultContext = 8192;
 
 // --threads, --team, --numa.
 void AddTeamFlags(CLI::App& command, TeamFlags& flags);
-// MODEL, --context, --activation, --isa, and the team's.
+// MODEL, --context, --activation, --isa, --kv-type, --no-pack, and the team's.
 void AddModelFlags(CLI::App& command, ModelFlags& flags);
+void AddKvTypeFlag(CLI::App& command, std::string& kv_type);
 // --mode, --profile, --device, --gpu-memory, --keep-host-copy.
 void AddExecutionFlags(CLI::App& command, ExecutionFlags& flags);
 
@@ -64,6 +67,7 @@ struct LoadedModel {
   Checkpoint checkpoint;
   std::unique_ptr<ThreadTeam> team;
   CpuContext cpu;
+  ElementType kv_type = ElementType::kF16;
   ModelWeights weights;
   std::optional<Plan> plan;                // that the runner uses
   std::optional<PredictorSet> predictors;  // that the runner uses

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "cli/commands.h"
+#include "cli/load_model.h"
 #include "cli/planning_flags.h"
 #include "cli/size_format.h"
 #include "scheduler/request.h"
@@ -108,6 +109,7 @@ void AddPlanCommand(CLI::App& program, Command& command) {
   auto flags = std::make_shared<Flags>();
   plan->add_option("DIR", flags->directory, "profile directory")->required();
   AddPlanningFlags(*plan, flags->planning);
+  AddKvTypeFlag(*plan, flags->planning.kv_type);
   plan->add_option("--sweep", flags->sweep,
                    "FIRST:LAST:STEP, such as 1GiB:24GiB:1GiB: speed against GPU memory");
   plan->add_flag("--write", flags->write, "keep the plan in the directory");

@@ -13,6 +13,7 @@
 #include "cli/size_format.h"
 #include "core/checked.h"
 #include "core/mapped_file.h"
+#include "scheduler/kv_pages.h"
 #include "scheduler/request.h"
 
 namespace thermocline {
@@ -91,6 +92,9 @@ absl::StatusOr<PlanningOptions> ReadPlanningFlags(const PlanningFlags& flags) {
     return FieldError("--device",
                       fmt::format("'{}' is unknown; known are auto, cuda, host, none", flags.device));
   }
+  const auto kv_type = ParseKvType(flags.kv_type);
+  if (!kv_type.ok()) return FieldError("--kv-type", MessageOf(kv_type.status()));
+  options.kv_type = *kv_type;
   if (flags.slots < 1) return FieldError("--slots", fmt::format("is {}, at least 1 is needed", flags.slots));
   if (flags.batch_tokens < 1 || flags.batch_tokens > 4096) {
     return FieldError("--batch-tokens", fmt::format("is {}, allowed are 1 to 4096", flags.batch_tokens));

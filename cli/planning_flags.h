@@ -24,6 +24,7 @@ struct PlanningFlags {
   std::string hardware;  // file of another machine
   int64_t context = 0;   // tokens of one slot; 0: the model's
   int64_t slots = 1;
+  std::string kv_type = "f16";
   int64_t batch_tokens = 1;
   double time_limit_seconds = 20;
 };

@@ -353,7 +353,10 @@ void AddProfileCommand(CLI::App& program, Command& command) {
   AddPredictorFlags(*profile, flags->predictor);
   AddPlanningFlags(*profile, flags->planning);
   profile->add_flag("--json", flags->json, "print one JSON object");
-  profile->callback([flags, &command] { command.action = [flags] { return Profile(*flags); }; });
+  profile->callback([flags, &command] {
+    flags->planning.kv_type = flags->model.kv_type;
+    command.action = [flags] { return Profile(*flags); };
+  });
 }
 
 }  // namespace thermocline

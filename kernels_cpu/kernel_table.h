@@ -18,6 +18,7 @@
 #include "core/matrix.h"
 #include "core/status.h"
 #include "kernels_cpu/activation.h"
+#include "kernels_cpu/kv_layout.h"
 #include "kernels_cpu/neurons.h"
 #include "kernels_cpu/packed_matrix.h"
 #include "kernels_cpu/quantized_activations.h"
@@ -26,29 +27,35 @@ namespace thermocline {
 
 // What one token of a step sees of its sequence.
 struct AttentionToken {
-  const int32_t* pages = nullptr;  // position p lies in page pages[p / page_tokens]
+  const int32_t* pages = nullptr;  // position p lies in page pages[p / kKvPageTokens]
   int64_t n_positions = 0;         // it sees [first_position, n_positions), its own the last
   int64_t first_position = 0;      // above 0 behind a sliding window
 };
 
-// Causal grouped-query attention of some (token, head) pairs over one layer's pages of keys and values. The
-// key of KV head h at place i of page g: cache + g * page_stride + h * head_stride + i * d_head; its value
-// lies value_offset further.
+// Most (token, head) pairs of one call of the attention kernel.
+inline constexpr int64_t kAttentionRows = 24;
+
+// Causal grouped-query attention over one layer's pages of keys and values. KV head h of page g starts at
+// cache + g * layout.page_bytes() + h * layout.head_bytes().
 struct AttentionArgs {
   MatrixView<const float> queries;         // (n_tokens, n_heads * d_head), already rotated
   MatrixView<float> output;                // (n_tokens, n_heads * d_head)
   std::span<const AttentionToken> tokens;  // (n_tokens)
-  const float* cache = nullptr;
-  int64_t page_tokens = 0;  // positions of a page, a multiple of 4
-  int64_t page_stride = 0;  // strides in elements
-  int64_t head_stride = 0;
-  int64_t value_offset = 0;
+  const std::byte* cache = nullptr;
+  KvLayout layout;
   int64_t n_heads = 0;
-  int64_t n_kv_heads = 0;
-  int64_t d_head = 0;
   float scale = 1.0f;  // multiplies q.k; usually 1/sqrt(d_head)
   float soft_cap = 0;  // above 0: scores become soft_cap * tanh(score / soft_cap)
 };
+
+// Some tokens of one sequence and some heads of one KV head, which read each key and value once together.
+struct AttentionTile {
+  int64_t token_begin = 0, token_end = 0;  // their `pages` are the same
+  int64_t head_begin = 0, head_end = 0;    // query heads
+};
+
+// Floats of a call's scratch.
+int64_t AttentionScratchSize(int64_t d_head);
 
 // A feed-forward block over the candidates of a table (sparse_ffn.h says what is read).
 struct SparseFfnArgs {
@@ -140,10 +147,9 @@ struct KernelTable {
   // x += y.
   void (*add)(std::span<const float> y, std::span<float> x);
 
-  // Attention of the query heads [head_begin, head_end) of token t. scores: scratch of at least
-  // tokens[t].n_positions floats; those before first_position are not touched.
-  void (*attention)(const AttentionArgs& args, int64_t token, int64_t head_begin, int64_t head_end,
-                    std::span<float> scores);
+  // Attention of a tile of at most kAttentionRows (token, head) pairs. Softmax and sums run over fixed ranges
+  // of positions in ascending order, whatever the tile. scratch: AttentionScratchSize(d_head).
+  void (*attention)(const AttentionArgs& args, const AttentionTile& tile, std::span<float> scratch);
 };
 
 // The kernels of the best instruction set of this processor, chosen once.

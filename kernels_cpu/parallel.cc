@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <numeric>
 #include <vector>
 
@@ -233,12 +234,57 @@ void Rope(const CpuContext& context, MatrixView<const float> cos, MatrixView<con
   });
 }
 
-void Attention(const CpuContext& context, const AttentionArgs& args, MatrixView<float> scores) {
-  context.team->ParallelFor(args.n_heads, 1, [&](int64_t begin, int64_t end) {
-    // Heads outside: the tokens of one head share its keys and values in cache.
-    for (int64_t head = begin; head < end; ++head) {
-      for (int64_t t = 0; t < args.queries.rows; ++t)
-        context.kernels->attention(args, t, head, head + 1, scores.row(head));
+namespace {
+
+// How attention is cut into tasks: every KV head, times chunks of tokens, times parts of a group's heads.
+struct AttentionTasks {
+  AttentionTasks(const AttentionArgs& args, int threads)
+      : n_tokens(args.queries.rows), group(args.n_heads / args.layout.n_kv_heads) {
+    // Chunks as large as a tile may be, but so many that each thread has one.
+    const int64_t n_kv_heads = args.layout.n_kv_heads;
+    chunk =
+        std::clamp<int64_t>(n_tokens * n_kv_heads / threads, 1, std::max<int64_t>(1, kAttentionRows / group));
+    n_chunks = (n_tokens + chunk - 1) / chunk;
+    const int64_t parts = std::min<int64_t>(group, std::max<int64_t>(1, threads / (n_kv_heads * n_chunks)));
+    part_heads = std::min(kAttentionRows, (group + parts - 1) / parts);
+    n_parts = (group + part_heads - 1) / part_heads;
+    count = n_kv_heads * n_chunks * n_parts;
+  }
+
+  // The tile of a task; its tokens may be of several sequences.
+  AttentionTile Tile(int64_t task) const {
+    const int64_t part = task % n_parts, of_chunk = task / n_parts;
+    const int64_t token = of_chunk % n_chunks * chunk, head = of_chunk / n_chunks * group + part * part_heads;
+    return {token, std::min(n_tokens, token + chunk), head,
+            std::min(head - part * part_heads + group, head + part_heads)};
+  }
+
+  int64_t n_tokens, group;
+  int64_t chunk, n_chunks;      // tokens
+  int64_t part_heads, n_parts;  // heads of a group
+  int64_t count;
+};
+
+}  // namespace
+
+void Attention(const CpuContext& context, const AttentionArgs& args, MatrixView<float> scratch) {
+  const AttentionTasks tasks(args, context.team->threads());
+  std::atomic<int64_t> next = 0;
+  const int64_t workers = std::min<int64_t>(tasks.count, context.team->threads());
+  const auto attend = [&](AttentionTile tile, std::span<float> own) {
+    // Tokens of one sequence at a time.
+    for (const int64_t end = tile.token_end; tile.token_begin < end; tile.token_begin = tile.token_end) {
+      const auto pages_of = [&](int64_t token) { return args.tokens[static_cast<size_t>(token)].pages; };
+      tile.token_end = tile.token_begin + 1;
+      while (tile.token_end < end && pages_of(tile.token_end) == pages_of(tile.token_begin)) ++tile.token_end;
+      context.kernels->attention(args, tile, own);
+    }
+  };
+  // Tasks differ in length: each worker takes the next one. Late tokens, which see most, come first.
+  context.team->ParallelFor(workers, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t worker = begin; worker < end; ++worker) {
+      for (int64_t task = next++; task < tasks.count; task = next++)
+        attend(tasks.Tile(tasks.count - 1 - task), scratch.row(worker));
     }
   });
 }

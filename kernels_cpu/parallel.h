@@ -67,8 +67,9 @@ void RmsNorm(const CpuContext& context, MatrixView<const float> x, std::span<con
 void Rope(const CpuContext& context, MatrixView<const float> cos, MatrixView<const float> sin, int64_t d_head,
           bool half, MatrixView<float> x);
 
-// Attention of all tokens and heads. scores: (n_heads, the most positions that a token sees).
-void Attention(const CpuContext& context, const AttentionArgs& args, MatrixView<float> scores);
+// Attention of all tokens and heads, n_heads a multiple of n_kv_heads. scratch: (threads of the team,
+// AttentionScratchSize(d_head)).
+void Attention(const CpuContext& context, const AttentionArgs& args, MatrixView<float> scratch);
 
 // x += y, (n_tokens, d_model).
 void AddRows(const CpuContext& context, MatrixView<const float> y, MatrixView<float> x);

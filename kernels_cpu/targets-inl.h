@@ -40,8 +40,7 @@ void PackSigns(std::span<const float> row, std::span<uint64_t> words);
 void SignAgreement(MatrixView<const uint64_t> signs, MatrixView<const uint64_t> inputs, int64_t cols,
                    MatrixView<float> scores);
 void Add(std::span<const float> y, std::span<float> x);
-void Attention(const AttentionArgs& args, int64_t token, int64_t head_begin, int64_t head_end,
-               std::span<float> scores);
+void Attention(const AttentionArgs& args, const AttentionTile& tile, std::span<float> scratch);
 
 // Expands columns [begin, begin + count) of a row to `target`, which is aligned to 64 bytes, and zeroes it up
 // to the next multiple of 32. begin is a multiple of the type's block (plain floats: of 32).

@@ -47,7 +47,7 @@ struct GpuFootprint {
 struct ModelFootprint {
   int64_t neuron_bytes = 0;        // of one neuron's gate, up and down rows
   int64_t attention_bytes = 0;     // of one layer's attention weights and norms
-  int64_t kv_bytes_per_token = 0;  // of one layer's keys and values
+  int64_t kv_bytes_per_token = 0;  // of one layer's keys and values in F32
   int64_t head_bytes = 0;          // of head and final norm
   int64_t context_tokens = 0;      // the model's context
   int64_t scratch_bytes = 0;       // of the emulated accelerator's activations, whatever it holds of the model

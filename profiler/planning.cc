@@ -6,6 +6,7 @@
 
 #include "core/checked.h"
 #include "scheduler/gpu_device.h"
+#include "scheduler/kv_pages.h"
 #include "scheduler/load_devices.h"
 
 namespace thermocline {
@@ -82,8 +83,9 @@ ModelFootprint FootprintOf(const ModelConfig& config, const ModelWeights& weight
   footprint.context_tokens = config.context_length;
   footprint.scratch_bytes = AcceleratorScratchBytes(DeviceKind::kHost, config, config.context_length);
   footprint.gpu = {
-      .neuron_bytes = ffn.layout == FfnLayout::kBundles ? GpuBundleLayout(ffn.bundles, config.d_ff).stride_bytes
-                                                        : footprint.neuron_bytes,
+      .neuron_bytes = ffn.layout == FfnLayout::kBundles
+                          ? GpuBundleLayout(ffn.bundles, config.d_ff).stride_bytes
+                          : footprint.neuron_bytes,
       .attention_bytes = GpuDevice::AttentionBytes(layer),
       .head_bytes = GpuDevice::HeadBytes(weights.output_norm, weights.head),
       .scratch_bytes = AcceleratorScratchBytes(DeviceKind::kCuda, config, config.context_length)};
@@ -113,6 +115,10 @@ absl::StatusOr<PlacementProblem> BuildPlacementProblem(const ActivationProfile& 
     return InvalidArgument("--context is {}, the model's context is {} tokens", options.context_tokens,
                            footprint.context_tokens);
   }
+  // The footprint says what F32 takes.
+  TC_ASSIGN_OR_RETURN(const int64_t kv_token_bytes,
+                      RowBytes(KvTypeOn(options.device, options.kv_type),
+                               footprint.kv_bytes_per_token / static_cast<int64_t>(sizeof(float))));
   const int64_t context = options.context_tokens > 0 ? options.context_tokens : footprint.context_tokens;
   PlacementProblem problem{.model_sha256 = profile.model_sha256,
                            .profile_sha256 = profile_sha256,
@@ -145,7 +151,7 @@ absl::StatusOr<PlacementProblem> BuildPlacementProblem(const ActivationProfile& 
          .held_out_frequency = Frequencies(layer.held_out.active, profile.held_out_tokens),
          .neuron_bytes = neuron_bytes,
          .attention_bytes = attention_bytes,
-         .kv_cache_bytes = footprint.kv_bytes_per_token * PagesFor(context * options.slots) * kKvPageTokens,
+         .kv_cache_bytes = kv_token_bytes * PagesFor(context * options.slots) * kKvPageTokens,
          .predictor_bytes = options.predictor_bytes.empty() ? 0 : options.predictor_bytes[l]});
   }
   if (options.device != DeviceKind::kCpu) {

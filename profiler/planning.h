@@ -18,10 +18,11 @@
 namespace thermocline {
 
 struct PlanningOptions {
-  DeviceKind device = DeviceKind::kCuda;  // of the accelerator to plan for; kCpu plans without one
-  int64_t budget_bytes = 0;               // of its memory; 0: all of what the hardware profile says it has
-  int64_t context_tokens = 0;             // keys and values of one slot; 0: the model's context
-  int64_t slots = 1;                      // sequences at a time
+  DeviceKind device = DeviceKind::kCuda;    // of the accelerator to plan for; kCpu plans without one
+  int64_t budget_bytes = 0;                 // of its memory; 0: all of what the hardware profile says it has
+  int64_t context_tokens = 0;               // keys and values of one slot; 0: the model's context
+  int64_t slots = 1;                        // sequences at a time
+  ElementType kv_type = ElementType::kF16;  // of keys and values; a GPU holds F32
   PlacementObjective objective = PlacementObjective::kLatency;
   int64_t batch_tokens = 1;
   double time_limit_seconds = 20;

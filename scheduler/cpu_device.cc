@@ -74,7 +74,7 @@ absl::StatusOr<std::unique_ptr<CpuDevice>> CpuDevice::CreateEmulated(const Model
 
 // ---- Memory
 
-int64_t CpuDevice::ScratchBytes(const ModelConfig& config, int64_t context_tokens, int64_t block_tokens) {
+int64_t CpuDevice::ScratchBytes(const ModelConfig& config, int64_t block_tokens, int threads) {
   const int64_t q_width = config.n_heads * config.d_head, kv_width = config.n_kv_heads * config.d_head;
   const int64_t per_token =
       5 * config.d_model + 2 * q_width + 2 * kv_width + 2 * config.d_ff + 2 * config.rope_dimensions;
@@ -83,15 +83,15 @@ int64_t CpuDevice::ScratchBytes(const ModelConfig& config, int64_t context_token
   const int64_t predictor = kMostSparseTokens * (2 * config.d_ff * kFloatBytes +
                                                  (BitWords(config.d_model) + BitWords(config.d_ff)) *
                                                      static_cast<int64_t>(sizeof(uint64_t)));
-  return (block_tokens * per_token + config.n_heads * context_tokens + FfnPartialsSize(config.d_model) +
-          sparse) *
+  return (block_tokens * per_token + threads * AttentionScratchSize(config.d_head) +
+          FfnPartialsSize(config.d_model) + sparse) *
              kFloatBytes +
          predictor + config.d_ff * static_cast<int64_t>(sizeof(TokenMask) + sizeof(uint32_t));
 }
 
 absl::Status CpuDevice::Allocate() {
   TC_RETURN_IF_ERROR(
-      Account("scratch", ScratchBytes(config_, options_.context_tokens, options_.block_tokens)));
+      Account("scratch", ScratchBytes(config_, options_.block_tokens, context_.team->threads())));
   const int64_t tokens = options_.block_tokens;
   const int64_t q_width = config_.n_heads * config_.d_head;
   const int64_t kv_width = config_.n_kv_heads * config_.d_head;
@@ -108,7 +108,8 @@ absl::Status CpuDevice::Allocate() {
   TC_RETURN_IF_ERROR(allocate(scratch_.keys, tokens, kv_width));
   TC_RETURN_IF_ERROR(allocate(scratch_.values, tokens, kv_width));
   TC_RETURN_IF_ERROR(allocate(scratch_.attended, tokens, q_width));
-  TC_RETURN_IF_ERROR(allocate(scratch_.scores, config_.n_heads, options_.context_tokens));
+  TC_RETURN_IF_ERROR(
+      allocate(scratch_.attention, context_.team->threads(), AttentionScratchSize(config_.d_head)));
   TC_RETURN_IF_ERROR(allocate(scratch_.gate, tokens, config_.d_ff));
   TC_RETURN_IF_ERROR(allocate(scratch_.up, tokens, config_.d_ff));
   TC_RETURN_IF_ERROR(allocate(scratch_.partials, 1, FfnPartialsSize(config_.d_model)));
@@ -155,7 +156,7 @@ absl::StatusOr<HeldMatrix> CpuDevice::Hold(const WeightView& weights) {
 // ---- Loading
 
 absl::Status CpuDevice::LoadAttention(int64_t layer, const LayerWeights& weights) {
-  const int64_t cache_bytes = KvPages::SizeBytes(config_, options_.kv_pages);
+  const int64_t cache_bytes = KvPages::SizeBytes(config_, options_.kv_type, options_.kv_pages);
   TC_RETURN_IF_ERROR(Account(fmt::format("layer {}'s attention and KV cache", layer),
                              weights.attention_bytes() + cache_bytes));
   AttentionWeights& attention = layers_[static_cast<size_t>(layer)].attention.emplace();
@@ -176,7 +177,7 @@ absl::Status CpuDevice::LoadAttention(int64_t layer, const LayerWeights& weights
   TC_ASSIGN_OR_RETURN(attention.key, Hold(weights.key));
   TC_ASSIGN_OR_RETURN(attention.value, Hold(weights.value));
   TC_ASSIGN_OR_RETURN(attention.output, Hold(weights.attention_output));
-  TC_ASSIGN_OR_RETURN(attention.cache, KvPages::Create(config_, options_.kv_pages));
+  TC_ASSIGN_OR_RETURN(attention.cache, KvPages::Create(config_, options_.kv_type, options_.kv_pages));
   return absl::OkStatus();
 }
 
@@ -307,16 +308,11 @@ void CpuDevice::Attend(int64_t layer, const KvPages& cache, int64_t n_tokens) {
                           .output = Rows(scratch_.attended, n_tokens),
                           .tokens = tokens.first(static_cast<size_t>(n_tokens)),
                           .cache = cache.data(),
-                          .page_tokens = kKvPageTokens,
-                          .page_stride = cache.page_stride(),
-                          .head_stride = cache.head_stride(),
-                          .value_offset = cache.value_offset(),
+                          .layout = cache.layout(),
                           .n_heads = config_.n_heads,
-                          .n_kv_heads = config_.n_kv_heads,
-                          .d_head = config_.d_head,
                           .scale = static_cast<float>(AttentionScale(config_)),
                           .soft_cap = static_cast<float>(config_.attention_soft_cap)},
-                         scratch_.scores.view());
+                         scratch_.attention.view());
 }
 
 void CpuDevice::AddToResidual(const NormWeights& norm, MatrixView<float> update) {
@@ -337,9 +333,11 @@ void CpuDevice::Attention(int64_t layer, const DeviceStep& step) {
   QueriesKeysValues(layer, attention, normed);
   int64_t first = 0;
   for (const SequenceSlice& slice : step.slices) {
-    attention.cache.Store(slice.pages, slice.first_position,
-                          Rows(scratch_.keys, n_tokens).Rows(first, slice.n_tokens),
-                          Rows(scratch_.values, n_tokens).Rows(first, slice.n_tokens));
+    context_.team->ParallelFor(slice.n_tokens, kKvPageTokens, [&](int64_t begin, int64_t end) {
+      attention.cache.Store(slice.pages, slice.first_position + begin,
+                            scratch_.keys.view().Rows(first + begin, end - begin),
+                            scratch_.values.view().Rows(first + begin, end - begin));
+    });
     first += slice.n_tokens;
   }
   Attend(layer, attention.cache, n_tokens);

@@ -26,7 +26,8 @@ class FeedForwardObserver {
 struct CpuDeviceOptions {
   int64_t context_tokens = 0;  // most positions of a sequence
   int64_t kv_pages = 0;        // of the KV cache
-  int64_t block_tokens = 0;    // most tokens of a step
+  ElementType kv_type = ElementType::kF16;
+  int64_t block_tokens = 0;  // most tokens of a step
   // Whether matrices of types that have panels are packed: faster products with activations of 8 bits, for a
   // copy in memory.
   bool pack_weights = true;
@@ -48,7 +49,7 @@ class CpuDevice final : public Device {
                                                                    int64_t budget_bytes,
                                                                    CpuDeviceOptions options);
   // Of activations and partial sums, without caches.
-  static int64_t ScratchBytes(const ModelConfig& config, int64_t context_tokens, int64_t block_tokens);
+  static int64_t ScratchBytes(const ModelConfig& config, int64_t block_tokens, int threads);
 
   // The block of a layer whose weights lie as in the file, for models without silent neurons.
   absl::Status LoadMatrices(int64_t layer, const FeedForward& ffn);
@@ -113,7 +114,7 @@ class CpuDevice final : public Device {
     Matrix<float> keys;                         // (n_tokens, n_kv_heads * d_head)
     Matrix<float> values;                       // (n_tokens, n_kv_heads * d_head)
     Matrix<float> attended;                     // (n_tokens, n_heads * d_head)
-    Matrix<float> scores;                       // (n_heads, context)
+    Matrix<float> attention;                    // (threads, AttentionScratchSize)
     Matrix<float> gate;                         // (n_tokens, d_ff)
     Matrix<float> up;                           // (n_tokens, d_ff)
     Matrix<float> partials;                     // (1, FfnPartialsSize)

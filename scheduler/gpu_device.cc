@@ -218,7 +218,7 @@ absl::Status GpuDevice::LoadAttention(int64_t layer, const LayerWeights& weights
   TC_ASSIGN_OR_RETURN(attention.value, HoldMatrix(what, weights.value));
   TC_ASSIGN_OR_RETURN(attention.output, HoldMatrix(what, weights.attention_output));
   TC_ASSIGN_OR_RETURN(attention.ffn_norm, HoldArray(what, weights.ffn_norm.weight));
-  const int64_t cache_bytes = KvPages::SizeBytes(config_, options_.kv_pages);
+  const int64_t cache_bytes = KvPages::SizeBytes(config_, ElementType::kF32, options_.kv_pages);
   TC_ASSIGN_OR_RETURN(std::byte* const cache,
                       arena_.Take(fmt::format("layer {}'s KV cache", layer), cache_bytes));
   // Pages that nothing wrote hold no NaN.

@@ -24,10 +24,10 @@ struct PartSizes {
 };
 
 PartSizes SizesOn(DeviceKind kind, const ModelConfig& config, const DeviceLoading& loading) {
-  const int64_t cache_bytes = KvPages::SizeBytes(config, loading.kv_pages);
+  const int64_t cache_bytes = KvPages::SizeBytes(config, KvTypeOn(kind, loading.kv_type), loading.kv_pages);
   if (kind == DeviceKind::kHost) {
     return {
-        .scratch = CpuDevice::ScratchBytes(config, loading.context_tokens, loading.block_tokens),
+        .scratch = CpuDevice::ScratchBytes(config, loading.block_tokens, /*threads=*/1),
         .attention = [=](const LayerWeights& layer) { return layer.attention_bytes() + cache_bytes; },
         .neurons = [](const BundleView& bundles, int64_t n) { return n * bundles.stride_bytes; },
         .predictor = [&config](const LayerPredictor& p) { return p.SizeBytes(config.d_model, config.d_ff); },
@@ -93,6 +93,9 @@ absl::StatusOr<std::unique_ptr<Device>> CreateAccelerator(const ModelConfig& con
     return CpuDevice::CreateEmulated(config, *context.kernels, planned.budget_bytes,
                                      {.context_tokens = loading.context_tokens,
                                       .kv_pages = loading.kv_pages,
+                                      .kv_type = loading.kv_type,
+                                      .pack_weights = loading.pack_weights,
+                                      .pack_weights = loading.pack_weights,
                                       .block_tokens = loading.block_tokens});
   }
   TC_RETURN_IF_ERROR(GpuDevice::CheckSupported(config));
@@ -134,7 +137,7 @@ absl::Status LoadLayer(const ModelConfig& config, LayerWeights& layer, int64_t i
 
 int64_t AcceleratorScratchBytes(DeviceKind kind, const ModelConfig& config, int64_t context_tokens) {
   if (kind == DeviceKind::kHost)
-    return CpuDevice::ScratchBytes(config, context_tokens, kAcceleratorBlockTokens);
+    return CpuDevice::ScratchBytes(config, kAcceleratorBlockTokens, /*threads=*/1);
   return GpuDevice::ScratchBytes(config, context_tokens, kAcceleratorBlockTokens) + OpeningBytes(kind) +
          (config.n_layers * kGpuArraysPerLayer + 2) * GpuArena::kAlignment;
 }
@@ -145,6 +148,7 @@ absl::StatusOr<LoadedDevices> LoadDevices(const ModelConfig& config, ModelWeight
   TC_RETURN_IF_ERROR(CheckAccelerators(config, weights, placement, loading));
   const CpuDeviceOptions options{.context_tokens = loading.context_tokens,
                                  .kv_pages = loading.kv_pages,
+                                 .kv_type = loading.kv_type,
                                  .block_tokens = loading.block_tokens,
                                  .borrow_neurons = loading.keep_host_copy};
   LoadedDevices loaded;

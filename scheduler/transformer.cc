@@ -50,6 +50,7 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelConf
     return InvalidArgument("a plan places neurons, the model's weights are laid out as matrices");
   if (options.mode == NeuronMode::kPredicted && options.predictors == nullptr)
     return InvalidArgument("mode predicted needs predictors; thermocline profile trains them");
+  TC_RETURN_IF_ERROR(CheckKvType(options.kv_type, config));
   std::unique_ptr<Transformer> transformer(new Transformer(config, weights, context));
   TC_RETURN_IF_ERROR(transformer->Prepare(weights, options));
   return transformer;
@@ -80,16 +81,18 @@ absl::Status Transformer::Prepare(ModelWeights& weights, const TransformerOption
       predictor_bytes_ += predictor.SizeBytes(config_.d_model, config_.d_ff);
   }
   dense_bytes_ = weights.bytes_per_token() - weights.ffn_bytes();
-  kv_token_bytes_ = config_.n_layers * KvPages::SizeBytes(config_, 1) / kKvPageTokens;
 
   if (options.plan != nullptr) {
     TC_ASSIGN_OR_RETURN(placement_, PlacementOf(*options.plan, config_));
   } else {
     placement_ = PlaceOnCpu(config_);
   }
+  kv_token_bytes_ = KvTokenBytes(config_, options.kv_type, options.plan);
   TC_ASSIGN_OR_RETURN(devices_, LoadDevices(config_, weights, context_, placement_,
                                             {.context_tokens = context_tokens_,
                                              .kv_pages = kv_pages,
+                                             .kv_type = options.kv_type,
+                                             .pack_weights = options.pack_weights,
                                              .block_tokens = block_tokens_,
                                              .plan = options.plan,
                                              .predictors = options.predictors,

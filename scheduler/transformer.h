@@ -24,7 +24,10 @@ namespace thermocline {
 struct TransformerOptions {
   int64_t context_tokens = 0;  // most of a sequence; 0: the model's context length
   int64_t kv_tokens = 0;       // of all sequences, in the KV cache; at least the context; 0: as much
-  int64_t block_tokens = 512;  // most tokens in one step; scratch grows with it
+  // Of the KV cache on the CPU and on emulated accelerators.
+  ElementType kv_type = ElementType::kF16;
+  int64_t block_tokens = 512;                // most tokens in one step; scratch grows with it
+  bool pack_weights = true;                  // CpuDeviceOptions
   NeuronMode mode = NeuronMode::kDense;      // of decode steps
   const PredictorSet* predictors = nullptr;  // needed by kPredicted, and by audits; read while creating only
   const Plan* plan = nullptr;                // nullptr: the CPU alone; read while creating only

@@ -91,6 +91,22 @@ struct Heads {
   int64_t d_head;
 };
 
+// Pages of a GPU, whose keys are (16, d_head), as the CPU's kernels read them.
+std::vector<float> KeysByColumn(const std::vector<float>& pages, const KvLayout& layout) {
+  std::vector<float> turned = pages;
+  const auto head_floats = static_cast<size_t>(kKvPageTokens * layout.d_head);
+  const auto keys_floats = head_floats * static_cast<size_t>(layout.n_kv_heads);
+  for (size_t keys = 0; keys < pages.size(); keys += 2 * keys_floats) {
+    for (size_t i = 0; i < keys_floats; ++i) {
+      const size_t place = i % head_floats / static_cast<size_t>(layout.d_head);
+      const size_t column = i % static_cast<size_t>(layout.d_head);
+      turned[keys + i / head_floats * head_floats + column * kKvPageTokens + place] = pages[keys + i];
+    }
+  }
+  turned.resize(pages.size() + kKvSlackBytes / sizeof(float));
+  return turned;
+}
+
 absl::StatusOr<ordered_json> MeasureAttention(GpuBench& bench, const Heads& heads, int64_t context,
                                               int64_t tokens, double copy_gb_per_second) {
   constexpr int64_t kPageTokens = 16;
@@ -147,22 +163,19 @@ absl::StatusOr<ordered_json> MeasureAttention(GpuBench& bench, const Heads& head
   for (int64_t t = 0; t < tokens; ++t) {
     on_cpu.push_back({.pages = page_table.data() + t * pages_each, .n_positions = context});
   }
-  std::vector<float> scores(static_cast<size_t>(heads.n_heads * context));
-  const int64_t head_floats = kPageTokens * heads.d_head;
+  const KvLayout layout{ElementType::kF32, heads.n_kv_heads, heads.d_head};
+  const std::vector<float> cpu_cache = KeysByColumn(cache, layout);
+  const int64_t cpu_scratch = AttentionScratchSize(heads.d_head), threads = bench.cpu().team->threads();
+  std::vector<float> cpu_scratch_floats(static_cast<size_t>(threads * cpu_scratch));
   Attention(bench.cpu(),
             {.queries = {q.data(), tokens, width, width},
              .output = {expected.data(), tokens, width, width},
              .tokens = on_cpu,
-             .cache = cache.data(),
-             .page_tokens = kPageTokens,
-             .page_stride = page_floats,
-             .head_stride = head_floats,
-             .value_offset = heads.n_kv_heads * head_floats,
+             .cache = reinterpret_cast<const std::byte*>(cpu_cache.data()),
+             .layout = layout,
              .n_heads = heads.n_heads,
-             .n_kv_heads = heads.n_kv_heads,
-             .d_head = heads.d_head,
              .scale = scale},
-            {scores.data(), heads.n_heads, context, context});
+            {cpu_scratch_floats.data(), threads, cpu_scratch, cpu_scratch});
   const double error = LargestError(attended, expected);
   if (!(error <= kTolerance)) {
     return Internal("attention of {}, {} positions, {} sequences: off by {} of the largest value", heads.name,

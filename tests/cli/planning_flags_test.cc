@@ -28,10 +28,10 @@ TEST(ParseSize, RefusesWhatIsNoSize) {
 TEST(ReadPlanningFlags, RefusalsNameTheFlag) {
   EXPECT_TRUE(ReadPlanningFlags({}).ok());
   const std::pair<const char*, PlanningFlags> cases[] = {
-      {"--gpu-memory", {.gpu_memory = "much"}},   {"--device", {.device = "tpu"}},
-      {"--objective", {.objective = "beauty"}},   {"--slots", {.slots = 0}},
-      {"--batch-tokens", {.batch_tokens = 0}},    {"--batch-tokens", {.batch_tokens = 4097}},
-      {"--time-limit", {.time_limit_seconds = 0}}};
+      {"--gpu-memory", {.gpu_memory = "much"}}, {"--device", {.device = "tpu"}},
+      {"--objective", {.objective = "beauty"}}, {"--slots", {.slots = 0}},
+      {"--batch-tokens", {.batch_tokens = 0}},  {"--batch-tokens", {.batch_tokens = 4097}},
+      {"--kv-type", {.kv_type = "q4_0"}},       {"--time-limit", {.time_limit_seconds = 0}}};
   for (const auto& [flag, flags] : cases) EXPECT_EQ(FieldOf(ReadPlanningFlags(flags).status()), flag);
 }
 

@@ -147,31 +147,26 @@ TEST(Parallel, RopeRotatesEveryHeadByItsTokensAngles) {
 }
 
 TEST(Parallel, AttentionCoversEveryTokenAndHead) {
-  const int64_t tokens = 6, n_heads = 9, n_kv_heads = 3, d_head = 64, first = 20, positions = first + tokens;
+  const int64_t tokens = 6, n_heads = 9, n_kv_heads = 3, d_head = 64, first = 20;
   const FloatMatrix queries = FloatMatrix::Random(tokens, n_heads * d_head, 1);
-  constexpr int64_t kPageTokens = 16;
-  const FloatMatrix cache = FloatMatrix::Random(2, 2 * n_kv_heads * kPageTokens * d_head, 2);
+  const KvLayout layout{ElementType::kF32, n_kv_heads, d_head};
+  const FloatMatrix cache = FloatMatrix::Random(2, layout.page_bytes() / 4, 2);
   const std::vector<int32_t> pages = {1, 0};
   std::vector<AttentionToken> seen;
   for (int64_t t = 0; t < tokens; ++t) seen.push_back({pages.data(), first + t + 1});
   AttentionArgs args{.queries = queries.view(),
                      .output = {},
                      .tokens = seen,
-                     .cache = cache.view().data,
-                     .page_tokens = kPageTokens,
-                     .page_stride = 2 * n_kv_heads * kPageTokens * d_head,
-                     .head_stride = kPageTokens * d_head,
-                     .value_offset = n_kv_heads * kPageTokens * d_head,
+                     .cache = reinterpret_cast<const std::byte*>(cache.view().data),
+                     .layout = layout,
                      .n_heads = n_heads,
-                     .n_kv_heads = n_kv_heads,
-                     .d_head = d_head,
                      .scale = 0.125f};
   const FloatMatrix output =
       OnAllTeams(tokens, n_heads * d_head, [&](const CpuContext& context, MatrixView<float> out) {
-        FloatMatrix scores = FloatMatrix::Poisoned(n_heads, positions);
+        FloatMatrix scratch = FloatMatrix::Poisoned(context.team->threads(), AttentionScratchSize(d_head));
         AttentionArgs with_output = args;
         with_output.output = out;
-        Attention(context, with_output, scores.view());
+        Attention(context, with_output, scratch.view());
       });
   for (int64_t t = 0; t < tokens; ++t) {
     for (int64_t head = 0; head < n_heads; ++head) {

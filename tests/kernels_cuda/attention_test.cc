@@ -87,20 +87,19 @@ class Cache {
 
   // What a token's heads should be.
   std::vector<double> Expected(const Token& token, const float* query, int64_t head, float scale) const {
-    const AttentionToken seen{table_.data() + token.slice * most_pages_, token.position + 1};
-    const int64_t head_stride = page_tokens_ * shape_.d_head;
-    const AttentionArgs args{.queries = {query, 1, shape_.width(), shape_.width()},
-                             .tokens = {&seen, 1},
-                             .cache = pages_.data(),
-                             .page_tokens = page_tokens_,
-                             .page_stride = PageFloats(),
-                             .head_stride = head_stride,
-                             .value_offset = shape_.n_kv_heads * head_stride,
-                             .n_heads = shape_.n_heads,
-                             .n_kv_heads = shape_.n_kv_heads,
-                             .d_head = shape_.d_head,
-                             .scale = scale};
-    return reference::AttendHead(args, 0, head);
+    const int64_t kv_head = head / (shape_.n_heads / shape_.n_kv_heads);
+    const int64_t head_floats = page_tokens_ * shape_.d_head;
+    reference::HeadCache seen;
+    for (int64_t p = 0; p <= token.position; ++p) {
+      const int64_t page = table_[static_cast<size_t>(token.slice * most_pages_ + p / page_tokens_)];
+      seen.keys.push_back(pages_.data() + page * PageFloats() + kv_head * head_floats +
+                          p % page_tokens_ * shape_.d_head);
+      seen.values.push_back(seen.keys.back() + shape_.n_kv_heads * head_floats);
+    }
+    const std::span<const float> row(query, static_cast<size_t>(shape_.width()));
+    return reference::AttendHead(
+        row.subspan(static_cast<size_t>(head * shape_.d_head), static_cast<size_t>(shape_.d_head)), seen,
+        scale);
   }
 
  private:

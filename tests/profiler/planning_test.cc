@@ -12,16 +12,15 @@ namespace {
 
 ReportSample Sample() {
   ReportSample sample = SkewedSample(3, 256);
-  sample.profile.footprint = {.neuron_bytes = 24576,
-                              .attention_bytes = 1 << 20,
-                              .kv_bytes_per_token = 1024,
-                              .head_bytes = 1 << 20,
-                              .context_tokens = 512,
-                              .scratch_bytes = 4096,
-                              .gpu = {.neuron_bytes = 24576,
-                                      .attention_bytes = 1 << 20,
-                                      .head_bytes = 1 << 20,
-                                      .scratch_bytes = 8192}};
+  sample.profile.footprint = {
+      .neuron_bytes = 24576,
+      .attention_bytes = 1 << 20,
+      .kv_bytes_per_token = 1024,
+      .head_bytes = 1 << 20,
+      .context_tokens = 512,
+      .scratch_bytes = 4096,
+      .gpu = {
+          .neuron_bytes = 24576, .attention_bytes = 1 << 20, .head_bytes = 1 << 20, .scratch_bytes = 8192}};
   return sample;
 }
 
@@ -40,6 +39,21 @@ TEST(BuildPlacementProblem, PredictorsAreTenants) {
   const auto without = BuildPlacementProblem(sample.profile, "hash", sample.hardware, options);
   ASSERT_TRUE(without.ok());
   for (const PlacementLayer& layer : without->layers) EXPECT_EQ(layer.predictor_bytes, 0);
+}
+
+// 1024 bytes a token in F32, 512 tokens.
+TEST(BuildPlacementProblem, KeysAndValuesWeighWhatTheDeviceHoldsThemAs) {
+  const ReportSample sample = Sample();
+  const auto bytes = [&](DeviceKind device, ElementType type) {
+    const auto problem =
+        BuildPlacementProblem(sample.profile, "hash", sample.hardware,
+                              {.device = device, .budget_bytes = int64_t{1} << 30, .kv_type = type});
+    return problem.ok() ? problem->layers[1].kv_cache_bytes : -1;
+  };
+  EXPECT_EQ(bytes(DeviceKind::kCpu, ElementType::kF32), 512 * 1024);
+  EXPECT_EQ(bytes(DeviceKind::kCpu, ElementType::kF16), 512 * 512);
+  EXPECT_EQ(bytes(DeviceKind::kCpu, ElementType::kQ8_0), 512 * 256 / 32 * 34);
+  EXPECT_EQ(bytes(DeviceKind::kCuda, ElementType::kF16), 512 * 1024);
 }
 
 TEST(BuildPlacementProblem, PredictorsOfOtherLayersAreRefused) {

@@ -66,7 +66,9 @@ std::unique_ptr<Loaded> Load(const std::string& path, const TransformerOptions& 
   loaded->team = *ThreadTeam::Create(2);
   const CpuContext cpu{.team = loaded->team.get(), .kernels = &BestKernels()};
   loaded->weights = *ModelWeights::Load(*loaded->checkpoint, cpu, {.ffn_layout = layout});
-  auto transformer = Transformer::Create(loaded->checkpoint->config, loaded->weights, cpu, options);
+  TransformerOptions with_f32_cache = options;  // the goldens' type
+  with_f32_cache.kv_type = ElementType::kF32;
+  auto transformer = Transformer::Create(loaded->checkpoint->config, loaded->weights, cpu, with_f32_cache);
   if (!transformer.ok()) {
     ADD_FAILURE() << transformer.status();
     return nullptr;

@@ -28,7 +28,8 @@ class Gemma3 : public testing::Test {
     const CpuContext cpu{.team = team_.get(), .kernels = &BestKernels()};
     weights_ = *ModelWeights::Load(*checkpoint_, cpu);
     transformer_ =
-        *Transformer::Create(checkpoint_->config, weights_, cpu, {.context_tokens = 768, .block_tokens = 64});
+        *Transformer::Create(checkpoint_->config, weights_, cpu,
+                             {.context_tokens = 768, .kv_type = ElementType::kF32, .block_tokens = 64});
   }
 
   nlohmann::json golden_;

@@ -57,9 +57,7 @@ void ExpectClose(std::span<const float> actual, std::span<const float> expected,
 // On an emulated device and, where the machine has one, on a CUDA device.
 class GpuDeviceTest : public ::testing::TestWithParam<GpuKind> {
  protected:
-  void SetUp() override {
-    team_ = *ThreadTeam::Create(1);
-  }
+  void SetUp() override { team_ = *ThreadTeam::Create(1); }
 
   void Open(ElementType type, uint32_t seed = 3) {
     ModelConfig config = TypedLlamaConfig();
@@ -76,6 +74,7 @@ class GpuDeviceTest : public ::testing::TestWithParam<GpuKind> {
   }
 
   absl::StatusOr<std::unique_ptr<Transformer>> TryLoad(TransformerOptions options) {
+    options.kv_type = ElementType::kF32;  // what GPUs hold
     const CpuContext cpu{.team = team_.get(), .kernels = &BestKernels()};
     weights_.push_back(std::make_unique<ModelWeights>(*ModelWeights::Load(*checkpoint_, cpu)));
     options.open_gpu = [this](int ordinal) {
@@ -324,7 +323,8 @@ TEST_P(GpuDeviceTest, APlanLeavesRoomForWhatIsNotTheModels) {
   const ModelWeights& weights = *weights_.back();
   int64_t parts = weights.head_bytes();
   for (const LayerWeights& layer : weights.layers) {
-    parts += layer.attention_bytes() + KvPages::SizeBytes(config, PagesFor(config.context_length)) +
+    parts += layer.attention_bytes() +
+             KvPages::SizeBytes(config, ElementType::kF32, PagesFor(config.context_length)) +
              config.d_ff * layer.ffn.bundles.stride_bytes;
   }
   const int64_t scratch = AcceleratorScratchBytes(DeviceKind::kCuda, config, config.context_length);

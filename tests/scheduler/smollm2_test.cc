@@ -27,7 +27,23 @@ class SmolLm2 : public testing::Test {
     team_ = *ThreadTeam::Create(2);
     const CpuContext cpu{.team = team_.get(), .kernels = &BestKernels()};
     weights_ = *ModelWeights::Load(*checkpoint_, cpu);
-    transformer_ = *Transformer::Create(checkpoint_->config, weights_, cpu, {.context_tokens = 512});
+    transformer_ = Load({.kv_type = ElementType::kF32, .pack_weights = false});
+  }
+
+  std::unique_ptr<Transformer> Load(TransformerOptions options) {
+    options.context_tokens = 512;
+    return *Transformer::Create(checkpoint_->config, weights_,
+                                {.team = team_.get(), .kernels = &BestKernels()}, options);
+  }
+  double Perplexity(Transformer& transformer) {
+    std::string text = *ReadTextFile(THERMOCLINE_SOURCE_DIR "/models/demo/valid.txt", 1 << 20);
+    text.resize(golden_["text_bytes"].get<size_t>());
+    const std::vector<TokenId> tokens = *checkpoint_->tokenizer->Encode(text, {.add_bos = false});
+    EXPECT_EQ(tokens.size(), golden_["text_tokens"].get<size_t>());
+    const EvaluationResult result =
+        *Evaluate(transformer, tokens, {.window_tokens = golden_["window"].get<int64_t>()});
+    EXPECT_EQ(result.scored_tokens, golden_["scored_tokens"].get<int64_t>());
+    return result.perplexity();
   }
 
   nlohmann::json golden_;
@@ -59,15 +75,15 @@ TEST_F(SmolLm2, GreedyTokensAndFirstLogitsMatch) {
 }
 
 TEST_F(SmolLm2, PerplexityMatches) {
-  std::string text = *ReadTextFile(THERMOCLINE_SOURCE_DIR "/models/demo/valid.txt", 1 << 20);
-  text.resize(golden_["text_bytes"].get<size_t>());
-  const std::vector<TokenId> tokens = *checkpoint_->tokenizer->Encode(text, {.add_bos = false});
-  EXPECT_EQ(tokens.size(), golden_["text_tokens"].get<size_t>());
-  const EvaluationResult result =
-      *Evaluate(*transformer_, tokens, {.window_tokens = golden_["window"].get<int64_t>()});
-  EXPECT_EQ(result.scored_tokens, golden_["scored_tokens"].get<int64_t>());
-  const auto expected = golden_["perplexity"].get<double>();
-  EXPECT_NEAR(result.perplexity(), expected, 1e-3 * expected);
+  EXPECT_NEAR(Perplexity(*transformer_) / golden_["perplexity"].get<double>(), 1, 1e-3);
+}
+
+// What rounding activations, and keys and values, to 8 bits costs.
+TEST_F(SmolLm2, RoundingKeepsThePerplexity) {
+  for (const ElementType type : {ElementType::kF16, ElementType::kQ8_0}) {
+    const std::unique_ptr<Transformer> rounded = Load({.kv_type = type});
+    EXPECT_NEAR(Perplexity(*rounded) / golden_["perplexity"].get<double>(), 1, 0.01) << NameOf(type);
+  }
 }
 
 }  // namespace

@@ -180,32 +180,57 @@ double Activate(ActivationFunction activation, double x) {
   TC_CHECK(false);
 }
 
-std::vector<double> AttendHead(const AttentionArgs& args, int64_t token, int64_t head) {
-  const int64_t kv_head = head / (args.n_heads / args.n_kv_heads);
-  const float* query = args.queries.row_data(token) + head * args.d_head;
+std::vector<double> AttendHead(std::span<const float> query, const HeadCache& cache, float scale,
+                               float soft_cap) {
   std::vector<double> scores;
-  const AttentionToken& seen = args.tokens[static_cast<size_t>(token)];
-  const auto key_of = [&](int64_t p) {
-    return args.cache + seen.pages[p / args.page_tokens] * args.page_stride + kv_head * args.head_stride +
-           p % args.page_tokens * args.d_head;
-  };
-  for (int64_t p = seen.first_position; p < seen.n_positions; ++p) {
-    const float* key = key_of(p);
+  const double cap = soft_cap;
+  for (const float* key : cache.keys) {
     double score = 0.0;
-    for (int64_t c = 0; c < args.d_head; ++c) score += static_cast<double>(query[c]) * key[c];
-    score *= args.scale;
-    const double cap = args.soft_cap;
+    for (size_t c = 0; c < query.size(); ++c) score += static_cast<double>(query[c]) * key[c];
+    score *= scale;
     scores.push_back(cap > 0 ? cap * std::tanh(score / cap) : score);
   }
   const double maximum = *std::max_element(scores.begin(), scores.end());
   double sum = 0.0;
   for (double& score : scores) sum += score = std::exp(score - maximum);
-  std::vector<double> out(static_cast<size_t>(args.d_head), 0.0);
-  for (size_t p = 0; p < scores.size(); ++p) {
-    const float* value = key_of(seen.first_position + static_cast<int64_t>(p)) + args.value_offset;
-    for (size_t c = 0; c < out.size(); ++c) out[c] += scores[p] / sum * value[c];
-  }
+  std::vector<double> out(query.size(), 0.0);
+  for (size_t p = 0; p < scores.size(); ++p)
+    for (size_t c = 0; c < out.size(); ++c) out[c] += scores[p] / sum * cache.values[p][c];
   return out;
+}
+
+float KvElement(const KvLayout& layout, const std::byte* page, bool value, int64_t kv_head, int64_t place,
+                int64_t column) {
+  const std::byte* head = page + (value ? layout.value_offset() : 0) + kv_head * layout.head_bytes();
+  if (layout.type == ElementType::kQ8_0) {
+    const std::byte* block = head + column / 32 * 544;
+    const int64_t element = value ? place * 32 + column % 32 : column % 32 * 16 + place;
+    return Element(ElementType::kF16, block, place) *
+           static_cast<float>(static_cast<int8_t>(block[32 + element]));
+  }
+  return Element(layout.type, head, value ? place * layout.d_head + column : column * 16 + place);
+}
+
+std::vector<double> AttendHead(const AttentionArgs& args, int64_t token, int64_t head) {
+  const int64_t d_head = args.layout.d_head, kv_head = head / (args.n_heads / args.layout.n_kv_heads);
+  const AttentionToken& seen = args.tokens[static_cast<size_t>(token)];
+  const int64_t positions = seen.n_positions - seen.first_position;
+  std::vector<float> keys, values;
+  for (int64_t p = seen.first_position; p < seen.n_positions; ++p) {
+    const std::byte* page = args.cache + seen.pages[p / kKvPageTokens] * args.layout.page_bytes();
+    for (int64_t c = 0; c < d_head; ++c) {
+      keys.push_back(KvElement(args.layout, page, false, kv_head, p % kKvPageTokens, c));
+      values.push_back(KvElement(args.layout, page, true, kv_head, p % kKvPageTokens, c));
+    }
+  }
+  HeadCache cache;
+  for (int64_t p = 0; p < positions; ++p) {
+    cache.keys.push_back(keys.data() + p * d_head);
+    cache.values.push_back(values.data() + p * d_head);
+  }
+  return AttendHead(
+      args.queries.row(token).subspan(static_cast<size_t>(head * d_head), static_cast<size_t>(d_head)), cache,
+      args.scale, args.soft_cap);
 }
 
 }  // namespace thermocline::reference

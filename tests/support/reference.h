@@ -37,6 +37,18 @@ std::vector<double> Rope(std::span<const float> head, std::span<const float> cos
 
 double Activate(ActivationFunction activation, double x);
 
+// Keys and values that one query head sees: (positions, d_head).
+struct HeadCache {
+  std::vector<const float*> keys, values;
+};
+// The output of that head (d_head).
+std::vector<double> AttendHead(std::span<const float> query, const HeadCache& cache, float scale,
+                               float soft_cap = 0);
+
+// An element of a page's keys or values, from the layout's definition.
+float KvElement(const KvLayout& layout, const std::byte* page, bool value, int64_t kv_head, int64_t place,
+                int64_t column);
+
 // The output of one query head (d_head) of one token.
 std::vector<double> AttendHead(const AttentionArgs& args, int64_t token, int64_t head);
 
