@@ -95,7 +95,6 @@ absl::StatusOr<std::unique_ptr<Device>> CreateAccelerator(const ModelConfig& con
                                       .kv_pages = loading.kv_pages,
                                       .kv_type = loading.kv_type,
                                       .pack_weights = loading.pack_weights,
-                                      .pack_weights = loading.pack_weights,
                                       .block_tokens = loading.block_tokens});
   }
   TC_RETURN_IF_ERROR(GpuDevice::CheckSupported(config));
@@ -149,6 +148,7 @@ absl::StatusOr<LoadedDevices> LoadDevices(const ModelConfig& config, ModelWeight
   const CpuDeviceOptions options{.context_tokens = loading.context_tokens,
                                  .kv_pages = loading.kv_pages,
                                  .kv_type = loading.kv_type,
+                                 .pack_weights = loading.pack_weights,
                                  .block_tokens = loading.block_tokens,
                                  .borrow_neurons = loading.keep_host_copy};
   LoadedDevices loaded;

@@ -27,9 +27,9 @@ class Gemma3 : public testing::Test {
     team_ = *ThreadTeam::Create(2);
     const CpuContext cpu{.team = team_.get(), .kernels = &BestKernels()};
     weights_ = *ModelWeights::Load(*checkpoint_, cpu);
-    transformer_ =
-        *Transformer::Create(checkpoint_->config, weights_, cpu,
-                             {.context_tokens = 768, .kv_type = ElementType::kF32, .block_tokens = 64});
+    transformer_ = *Transformer::Create(
+        checkpoint_->config, weights_, cpu,
+        {.context_tokens = 768, .kv_type = ElementType::kF32, .block_tokens = 64, .pack_weights = false});
   }
 
   nlohmann::json golden_;
