@@ -94,8 +94,8 @@ absl::StatusOr<std::unique_ptr<Device>> CreateAccelerator(const ModelConfig& con
                                      {.context_tokens = loading.context_tokens,
                                       .kv_pages = loading.kv_pages,
                                       .kv_type = loading.kv_type,
-                                      .pack_weights = loading.pack_weights,
-                                      .block_tokens = loading.block_tokens});
+                                      .block_tokens = loading.block_tokens,
+                                      .pack_weights = loading.pack_weights});
   }
   TC_RETURN_IF_ERROR(GpuDevice::CheckSupported(config));
   TC_ASSIGN_OR_RETURN(std::unique_ptr<Gpu> gpu, loading.open_gpu(device - 1));
@@ -148,8 +148,8 @@ absl::StatusOr<LoadedDevices> LoadDevices(const ModelConfig& config, ModelWeight
   const CpuDeviceOptions options{.context_tokens = loading.context_tokens,
                                  .kv_pages = loading.kv_pages,
                                  .kv_type = loading.kv_type,
-                                 .pack_weights = loading.pack_weights,
                                  .block_tokens = loading.block_tokens,
+                                 .pack_weights = loading.pack_weights,
                                  .borrow_neurons = loading.keep_host_copy};
   LoadedDevices loaded;
   TC_ASSIGN_OR_RETURN(std::unique_ptr<CpuDevice> cpu, CpuDevice::Create(config, context, options));
