@@ -308,7 +308,7 @@ void HttpConnection::Linger() {
   phase_ = Phase::kLinger;
   owner_.OnLinger(*this);
   SetDeadline(kLingerTimeout);
-  transport_->ShutdownWrite([](Error) {});
+  transport_->ShutdownWrite([self = shared_from_this()](Error) {});  // until then the stream must live
   Read();
 }
 

@@ -48,7 +48,7 @@ TEST(MalformedModels, OneArchitectureWithTheTensorsOfAnother) {
       {"llama", "bitnet", {"_sub_norm.weight' of shape [", "not part of architecture 'llama'"}},
       {"qwen2", "llama", {"'model.layers.0.self_attn.q_proj.bias' is missing", "[32]"}},
       {"qwen3", "gemma", {"'model.layers.0.self_attn.q_norm.weight' is missing", "[16]"}},
-      {"gemma2", "gemma", {"'model.layers.0.post_feedforward_layernorm.weight' is missing", "[32]"}},
+      {"gemma2", "gemma", {"'model.layers.0.pre_feedforward_layernorm.weight' is missing", "[32]"}},
       {"gemma3", "gemma2", {"'model.layers.0.self_attn.q_norm.weight' is missing", "[16]"}},
       {"gemma2", "gemma3", {"_norm.weight' of shape [16]", "not part of architecture 'gemma2'"}},
       {"phi3", "llama", {"'model.layers.0.self_attn.qkv_proj.weight' is missing", "[64, 32]"}},

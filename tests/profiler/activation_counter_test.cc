@@ -35,7 +35,8 @@ struct Runner {
         cpu{.team = team.get(), .kernels = setup.isa.empty() ? &BestKernels() : *KernelsFor(setup.isa)},
         weights(*ModelWeights::Load(checkpoint, cpu)),
         transformer(
-            *Transformer::Create(checkpoint.config, weights, cpu, {.block_tokens = setup.block_tokens})) {}
+            *Transformer::Create(checkpoint.config, weights, cpu,
+                                 {.kv_type = ElementType::kF32, .block_tokens = setup.block_tokens})) {}
 
   ActivationProfile Empty(double threshold = 0) const {
     return EmptyProfile(checkpoint.config, std::string(64, 'e'), threshold);
