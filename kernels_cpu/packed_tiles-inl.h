@@ -71,6 +71,8 @@ struct Q4_KPanel {
 
 // ---- Tiles
 
+constexpr int64_t kAheadBytes = 4096;  // of what one token reads
+
 template <class Panel>
 inline int32_t Init(const ActivationBlock& block) {
   if constexpr (Panel::kOffset == 8) return block.minus_8_sum;
@@ -117,6 +119,8 @@ __attribute__((noinline)) void Tile(const PackedView& w, int64_t panel, const Qu
 #pragma GCC unroll 8
       for (int v = 0; v < kVectors; ++v) {
         const uint8_t* at = quants[v / kParts] + b * block_bytes + k * 64 + v % kParts * Ops::kLanes * 4;
+        // One token waits for memory; the panels that follow lie behind this one.
+        if constexpr (kTokens == 1) __builtin_prefetch(at + kAheadBytes);
         const typename Ops::Bytes words = Ops::LoadWords(at);
         if constexpr (Panel::kNibbles) {
           low[v] = Ops::LowNibbles(words);
