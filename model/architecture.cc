@@ -357,4 +357,14 @@ bool IsDispensable(std::string_view tensor, const ModelConfig& config, const Ten
   return config.activation == Activation::kDRelu && tensor.find(".mlp.predictor.") != std::string_view::npos;
 }
 
+void SetBlocks(const Architecture& architecture, ModelConfig& config) {
+  config.gated = architecture.gated;
+  config.norm = architecture.norm;
+  config.positions = architecture.positions;
+  config.query_key_norms = architecture.query_key_norms;
+  config.post_norms = architecture.post_norms;
+  config.sub_norms = architecture.sub_norms;
+  config.parallel_blocks = architecture.parallel_blocks;
+}
+
 }  // namespace thermocline

@@ -86,4 +86,7 @@ std::vector<ExpectedTensor> ExpectedTensors(const ModelConfig& config, const Ten
 // tied head, predictors that a model brings along.
 bool IsDispensable(std::string_view tensor, const ModelConfig& config, const TensorNames& names);
 
+// Sets what every model of the architecture has, whatever its file says.
+void SetBlocks(const Architecture& architecture, ModelConfig& config);
+
 }  // namespace thermocline

@@ -120,13 +120,7 @@ absl::Status ReadThreshold(const GgufMetadata& metadata, ModelConfig& config) {
 // What the architecture always has, and what the file's tensors show.
 void ReadBlocks(const Architecture& architecture, const GgufFile& gguf, ModelConfig& config) {
   const auto has = [&](std::string_view tensor) { return gguf.tensors.Contains(tensor); };
-  config.gated = architecture.gated;
-  config.norm = architecture.norm;
-  config.positions = architecture.positions;
-  config.query_key_norms = architecture.query_key_norms;
-  config.post_norms = architecture.post_norms;
-  config.sub_norms = architecture.sub_norms;
-  config.parallel_blocks = architecture.parallel_blocks;
+  SetBlocks(architecture, config);
   config.shared_norm = architecture.parallel_blocks && !has("blk.0.attn_norm_2.weight");
   config.query_key_value_bias =
       architecture.query_key_value_bias || has("blk.0.attn_q.bias") || has("blk.0.attn_qkv.bias");

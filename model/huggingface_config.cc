@@ -352,13 +352,7 @@ absl::Status ReadMore(const Fields& fields, const std::string& file, ModelConfig
 // What the architecture always has, and the biases that a file asks for.
 absl::Status ReadBlocks(const Fields& fields, const Architecture& architecture, const std::string& file,
                         ModelConfig& config) {
-  config.gated = architecture.gated;
-  config.norm = architecture.norm;
-  config.positions = architecture.positions;
-  config.query_key_norms = architecture.query_key_norms;
-  config.post_norms = architecture.post_norms;
-  config.sub_norms = architecture.sub_norms;
-  config.parallel_blocks = architecture.parallel_blocks;
+  SetBlocks(architecture, config);
   TC_ASSIGN_OR_RETURN(const bool attention_bias, fields.BooleanOr("attention_bias", false));
   config.query_key_value_bias = architecture.query_key_value_bias || attention_bias;
   config.attention_output_bias = architecture.attention_output_bias || attention_bias;

@@ -43,8 +43,8 @@ class Transformer final : public ModelRunner {
   // `config`, `weights` and the context's team and kernels must outlive the result; with a plan, the neurons
   // of split layers leave `weights` (LoadDevices). InvalidArgument when the context is above the model's,
   // when the mode needs silent neurons or predictors that are not there, or when predictors are of another
-  // shape; ResourceExhausted when cache, scratch or a device's part do not fit. All memory is taken here:
-  // Forward allocates nothing.
+  // shape; ResourceExhausted when cache, scratch or a device's part do not fit. All memory is taken here,
+  // but for the room of activations in 8 bits, which grows with the longest step so far.
   static absl::StatusOr<std::unique_ptr<Transformer>> Create(const ModelConfig& config, ModelWeights& weights,
                                                              CpuContext context,
                                                              const TransformerOptions& options);
