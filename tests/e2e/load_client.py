@@ -249,6 +249,8 @@ async def _read_events(reader, result, vanish_after):
         pending += chunk
         while b"\n\n" in pending:
             event, pending = pending.split(b"\n\n", 1)
+            if event.startswith(b":"):  # a comment keeps the connection alive
+                continue
             data = event.removeprefix(b"data: ")
             if data == b"[DONE]":
                 result.whole = True
