@@ -61,8 +61,7 @@ class Bench {
   absl::Status DecodeToken(NeuronMode mode, size_t index) {
     StepInput step{.tokens = {&continuation_[index], 1},
                    .first_position = prompt_tokens() + static_cast<int64_t>(index)};
-    // A prefill of one token is a dense step in every runner.
-    if (mode == NeuronMode::kDense) step.kind = StepKind::kPrefill;
+    if (mode == NeuronMode::kDense) step.kind = StepKind::kDenseDecode;
     if (mode == NeuronMode::kPredicted) step.quality = options_.quality;
     return runner_.Forward(step, logits_);
   }

@@ -240,13 +240,20 @@ void SomeTokens(const float* decoded, uint32_t mask, MatrixView<const float> x, 
 }
 
 void Batch(const WeightView& w, MatrixView<const float> x, MatrixView<float> y) {
+  const ElementTypeInfo& type = InfoOf(w.type);
+  const int64_t chunk_bytes = kChunkColumns / type.block_elements * type.block_bytes;
   alignas(64) float decoded[kBlockRows * kChunkColumns];
   for (int64_t row = 0; row < w.rows; row += kBlockRows) {
     const int64_t rows = HWY_MIN(kBlockRows, w.rows - row);
     for (int64_t column = 0; column < w.cols; column += kChunkColumns) {
       const int64_t count = HWY_MIN(kChunkColumns, w.cols - column);
-      for (int64_t r = 0; r < rows; ++r)
+      for (int64_t r = 0; r < rows; ++r) {
+        // Rows lie apart, where no stream of the hardware's follows; past the last one the next piece begins.
+        const std::byte* ahead =
+            w.row_data(row + kBlockRows + r) + column / type.block_elements * type.block_bytes;
+        for (int64_t byte = 0; byte < chunk_bytes; byte += 64) hwy::Prefetch(ahead + byte);
         DecodeColumns(w.type, w.row_data(row + r), column, count, decoded + r * kChunkColumns);
+      }
       AllTokens(decoded, rows, x, column, count, y, row);
     }
   }

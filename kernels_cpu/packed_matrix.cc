@@ -15,55 +15,51 @@ constexpr int64_t kBlock = 32;
 constexpr int64_t kSubBlocks = 8;  // of a Q4_K block
 constexpr int64_t kLine = 64;
 
-// The 32 nibbles of a block in the order of the 4-bit types: byte j holds columns j and j + 16.
-using Nibbles = std::array<uint8_t, 16>;
+// Vectors of 16 bytes, which every processor of this program has.
+using Bytes = uint8_t __attribute__((vector_size(16)));
+using Words = uint32_t __attribute__((vector_size(16)));
+using DoubleWords = uint64_t __attribute__((vector_size(16)));
 
-// Where the quants of block b of one row of a panel go; they lie kPanelRows words apart.
-class PanelRow {
- public:
-  PanelRow(std::byte* panel, const PanelLayout& layout, int64_t row)
-      : panel_(panel), layout_(layout), row_(row) {}
+template <typename Vector>
+Vector LoadVector(const void* source) {
+  Vector vector;
+  std::memcpy(&vector, source, sizeof vector);
+  return vector;
+}
 
-  void PutQuants(int64_t block, const void* quants, int64_t bytes) {
-    const auto* source = static_cast<const std::byte*>(quants);
-    for (int64_t word = 0; word < bytes / 4; ++word)
-      std::memcpy(panel_ + block * layout_.quant_bytes + (word * kPanelRows + row_) * 4, source + word * 4,
-                  4);
+// The same place in each of a panel's rows.
+using RowPointers = std::array<const uint8_t*, kPanelRows>;
+
+// Four words of every row, `offset` bytes on: word 0 of all rows, then word 1 of all rows, ...
+void PutWords(const RowPointers& rows, int64_t offset, std::byte* target) {
+  for (size_t r = 0; r < kPanelRows; r += 4) {
+    const auto a = LoadVector<Words>(rows[r] + offset), b = LoadVector<Words>(rows[r + 1] + offset);
+    const auto c = LoadVector<Words>(rows[r + 2] + offset), d = LoadVector<Words>(rows[r + 3] + offset);
+    const auto low_ab = reinterpret_cast<DoubleWords>(__builtin_shufflevector(a, b, 0, 4, 1, 5));
+    const auto low_cd = reinterpret_cast<DoubleWords>(__builtin_shufflevector(c, d, 0, 4, 1, 5));
+    const auto high_ab = reinterpret_cast<DoubleWords>(__builtin_shufflevector(a, b, 2, 6, 3, 7));
+    const auto high_cd = reinterpret_cast<DoubleWords>(__builtin_shufflevector(c, d, 2, 6, 3, 7));
+    const DoubleWords words[4] = {
+        __builtin_shufflevector(low_ab, low_cd, 0, 2), __builtin_shufflevector(low_ab, low_cd, 1, 3),
+        __builtin_shufflevector(high_ab, high_cd, 0, 2), __builtin_shufflevector(high_ab, high_cd, 1, 3)};
+    for (size_t w = 0; w < 4; ++w)
+      std::memcpy(target + (w * kPanelRows + r) * sizeof(uint32_t), &words[w], sizeof words[w]);
   }
-  // Into field `field` of a record of scales: 16 values of the value's size.
-  template <typename Value>
-  void PutScale(int64_t record, int64_t field_offset, Value value) {
-    std::memcpy(panel_ + layout_.scales_offset + record * layout_.scale_bytes + field_offset +
-                    row_ * static_cast<int64_t>(sizeof(Value)),
-                &value, sizeof(Value));
-  }
-
- private:
-  std::byte* panel_;
-  const PanelLayout& layout_;
-  const int64_t row_;
-};
-
-uint16_t HalfAt(const uint8_t* source) {
-  uint16_t bits;
-  std::memcpy(&bits, source, sizeof bits);
-  return bits;
 }
 
-void PackQ8_0(const uint8_t* source, int64_t block, PanelRow& row) {
-  row.PutScale(block, 0, HalfAt(source));
-  row.PutQuants(block, source + 2, 32);
+// A half of every row, `offset` bytes on.
+void PutHalves(const RowPointers& rows, int64_t offset, std::byte* target) {
+  std::array<uint16_t, kPanelRows> halves;
+  for (size_t r = 0; r < kPanelRows; ++r) std::memcpy(&halves[r], rows[r] + offset, sizeof halves[r]);
+  std::memcpy(target, halves.data(), sizeof halves);
 }
 
-void PackQ4_0(const uint8_t* source, int64_t block, PanelRow& row) {
-  row.PutScale(block, 0, HalfAt(source));
-  row.PutQuants(block, source + 2, 16);
-}
-
-void PackQ4_1(const uint8_t* source, int64_t block, PanelRow& row) {
-  row.PutScale(block, 0, HalfAt(source));
-  row.PutScale(block, 32, HalfAt(source + 2));
-  row.PutQuants(block, source + 4, 16);
+// A block of Q8_0, Q4_0 or Q4_1 of every row.
+template <int kHalves, int64_t kQuantBytes>
+void PackBlock(const RowPointers& rows, std::byte* quants, std::byte* scales) {
+  for (int64_t half = 0; half < kHalves; ++half) PutHalves(rows, 2 * half, scales + 2 * half * kPanelRows);
+  for (int64_t byte = 0; byte < kQuantBytes; byte += 16)
+    PutWords(rows, 2 * kHalves + byte, quants + byte * kPanelRows);
 }
 
 // Scale and minimum s of the 8 + 8 of 6 bits in 12 bytes.
@@ -76,34 +72,44 @@ uint8_t SubMinimum(const uint8_t* packed, int64_t s) {
   return static_cast<uint8_t>((packed[s + 4] >> 4) | (packed[s] >> 6 << 4));
 }
 
-void PackQ4_K(const uint8_t* source, int64_t super_block, PanelRow& row) {
-  row.PutScale(super_block, 0, HalfAt(source));
-  row.PutScale(super_block, 32, HalfAt(source + 2));
-  for (int64_t s = 0; s < kSubBlocks; ++s) {
-    row.PutScale(super_block, 64 + s * kPanelRows, SubScale(source + 4, s));
-    row.PutScale(super_block, 64 + (kSubBlocks + s) * kPanelRows, SubMinimum(source + 4, s));
-    const uint8_t* quants = source + 16 + s / 2 * 32;  // two sub-blocks share 32 bytes
-    const int shift = s % 2 * 4;
-    Nibbles nibbles;
-    for (size_t j = 0; j < 16; ++j)
-      nibbles[j] =
-          static_cast<uint8_t>(((quants[j] >> shift) & 15) | (((quants[j + 16] >> shift) & 15) << 4));
-    row.PutQuants(super_block * kSubBlocks + s, nibbles.data(), 16);
+// A block of Q4_K of every row: 8 blocks of 32 columns with one record of scales.
+void PackSuperBlock(const RowPointers& rows, std::byte* quants, std::byte* scales) {
+  PutHalves(rows, 0, scales);
+  PutHalves(rows, 2, scales + 2 * kPanelRows);
+  scales += 4 * kPanelRows;
+  // Byte j of a sub-block is to hold columns j and j + 16, as in the other types of 4 bits.
+  std::array<std::array<Bytes, kSubBlocks>, kPanelRows> nibbles;
+  for (size_t r = 0; r < kPanelRows; ++r) {
+    for (int64_t s = 0; s < kSubBlocks; ++s) {
+      scales[s * kPanelRows + static_cast<int64_t>(r)] = std::byte{SubScale(rows[r] + 4, s)};
+      scales[(kSubBlocks + s) * kPanelRows + static_cast<int64_t>(r)] = std::byte{SubMinimum(rows[r] + 4, s)};
+    }
+    for (size_t pair = 0; pair < kSubBlocks / 2; ++pair) {  // two sub-blocks share 32 bytes
+      const auto first = LoadVector<Bytes>(rows[r] + 16 + pair * 32);
+      const auto second = LoadVector<Bytes>(rows[r] + 32 + pair * 32);
+      nibbles[r][2 * pair] = (first & 15) | (second << 4);
+      nibbles[r][2 * pair + 1] = (first >> 4) | (second & 240);
+    }
+  }
+  for (size_t s = 0; s < kSubBlocks; ++s) {
+    RowPointers sub_blocks;
+    for (size_t r = 0; r < kPanelRows; ++r) sub_blocks[r] = reinterpret_cast<const uint8_t*>(&nibbles[r][s]);
+    PutWords(sub_blocks, 0, quants + s * 16 * kPanelRows);
   }
 }
 
-using PackBlock = void (*)(const uint8_t* source, int64_t block, PanelRow& row);
+using BlockPacker = void (*)(const RowPointers& rows, std::byte* quants, std::byte* scales);
 
-PackBlock PackerOf(ElementType type) {
+BlockPacker PackerOf(ElementType type) {
   switch (type) {
     case ElementType::kQ8_0:
-      return PackQ8_0;
+      return PackBlock<1, 32>;
     case ElementType::kQ4_0:
-      return PackQ4_0;
+      return PackBlock<1, 16>;
     case ElementType::kQ4_1:
-      return PackQ4_1;
+      return PackBlock<2, 16>;
     default:
-      return PackQ4_K;
+      return PackSuperBlock;
   }
 }
 
@@ -129,24 +135,41 @@ PanelLayout PanelLayoutOf(ElementType type, int64_t cols) {
   return layout;
 }
 
+void PackPanels(const WeightView& w, std::byte* panels) {
+  static constexpr std::array<uint8_t, 256> kZeros = {};  // a block of a row past the last
+  const ElementTypeInfo& type = InfoOf(w.type);
+  const PanelLayout layout = PanelLayoutOf(w.type, w.cols);
+  const BlockPacker pack = PackerOf(w.type);
+  const int64_t quant_bytes = layout.quant_bytes * (type.block_elements / kBlock);
+  for (int64_t first = 0; first < w.rows; first += kPanelRows, panels += layout.panel_bytes) {
+    RowPointers rows;
+    std::array<int64_t, kPanelRows> step;
+    for (int64_t r = 0; r < kPanelRows; ++r) {
+      const bool there = first + r < w.rows;
+      rows[static_cast<size_t>(r)] =
+          there ? reinterpret_cast<const uint8_t*>(w.row_data(first + r)) : kZeros.data();
+      step[static_cast<size_t>(r)] = there ? type.block_bytes : 0;
+    }
+    std::byte* quants = panels;
+    std::byte* scales = panels + layout.scales_offset;
+    for (int64_t b = 0; b < w.cols / type.block_elements; ++b) {
+      pack(rows, quants, scales);
+      quants += quant_bytes;
+      scales += layout.scale_bytes;
+      for (size_t r = 0; r < kPanelRows; ++r) rows[r] += step[r];
+    }
+  }
+}
+
 absl::StatusOr<PackedMatrix> PackedMatrix::Create(const ThreadTeam& team, const WeightView& w) {
   PackedMatrix packed;
   PackedView& view = packed.view_;
   view = {nullptr, w.type, w.rows, w.cols, PanelLayoutOf(w.type, w.cols)};
   TC_ASSIGN_OR_RETURN(packed.storage_, AlignedBuffer::CreateToFill(view.size_bytes()));
   view.data = packed.storage_.data();
-  const ElementTypeInfo& type = InfoOf(w.type);
-  const PackBlock pack = PackerOf(w.type);
   team.ParallelFor(view.panels(), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t p = begin; p < end; ++p) {
-      std::byte* panel = packed.storage_.data() + p * view.layout.panel_bytes;
-      for (int64_t r = p * kPanelRows; r < std::min(w.rows, (p + 1) * kPanelRows); ++r) {
-        PanelRow row(panel, view.layout, r - p * kPanelRows);
-        const auto* source = reinterpret_cast<const uint8_t*>(w.row_data(r));
-        for (int64_t b = 0; b < w.cols / type.block_elements; ++b, source += type.block_bytes)
-          pack(source, b, row);
-      }
-    }
+    const int64_t row = begin * kPanelRows, rows = std::min(end * kPanelRows, w.rows) - row;
+    PackPanels(w.Rows(row, rows), packed.storage_.data() + begin * view.layout.panel_bytes);
   });
   return packed;
 }

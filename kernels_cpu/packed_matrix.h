@@ -52,6 +52,9 @@ struct PackedView {
   }
 };
 
+// Packs rows of a type that has panels. panels: room for one for every kPanelRows rows begun.
+void PackPanels(const WeightView& w, std::byte* panels);
+
 // Owns one.
 class PackedMatrix {
  public:

@@ -53,6 +53,21 @@ class ActivationRoom {
   std::vector<ActivationBlock> blocks_;
 };
 
+// Room for the panels of a piece of work, kept by the thread that packs them.
+class PanelRoom {
+ public:
+  std::byte* For(int64_t bytes) {
+    lines_.resize(std::max(lines_.size(), static_cast<size_t>(CeilDivide(bytes, sizeof(Line)))));
+    return lines_.front().bytes;
+  }
+
+ private:
+  struct alignas(64) Line {
+    std::byte bytes[64];
+  };
+  std::vector<Line> lines_;
+};
+
 // Ranges first, columns last: every range is read once, by one thread.
 void DownOneToken(const CpuContext& context, const WeightView& down, MatrixView<const float> hidden,
                   std::span<float> partials, ZeroRows zero_rows, MatrixView<float> y) {
@@ -113,6 +128,34 @@ void DownBatch(const CpuContext& context, const WeightView& down, MatrixView<con
   });
 }
 
+// y = x * w^T of a packed matrix of this shape, whose panels [begin, begin + count) are panels(begin, count).
+template <typename Panels>
+void MatMulPanels(const CpuContext& context, const PackedView& w, MatrixView<const float> x,
+                  MatrixView<float> y, const Panels& panels_of) {
+  static thread_local ActivationRoom room;
+  const ActivationRoom::Views rounded = room.For(x.rows, x.cols);
+  context.team->ParallelFor(x.rows, ElementwiseGrain(x.cols), [&](int64_t begin, int64_t end) {
+    context.kernels->quantize_activations(x.Rows(begin, end - begin), rounded.values.Rows(begin, end - begin),
+                                          rounded.blocks.Rows(begin, end - begin));
+  });
+  const QuantizedActivations activations{rounded.values, rounded.blocks};
+  const int64_t panel_multiply_adds = std::max<int64_t>(1, kPanelRows * w.cols * x.rows);
+  const int64_t panels = std::min(kPieceBytes / std::max<int64_t>(1, w.layout.panel_bytes),
+                                  kPieceIntegerMultiplyAdds / panel_multiply_adds);
+  const int64_t grain = std::max<int64_t>(1, CeilDivide(panels, kTilePanels)) * kTilePanels;
+  context.team->ParallelFor(w.panels(), grain, [&](int64_t begin, int64_t end) {
+    // Within a piece the panels of a grain stay in cache while the blocks of tokens pass.
+    for (int64_t panel = begin; panel < end; panel += grain) {
+      const PackedView part = panels_of(panel, std::min(grain, end - panel));
+      const MatrixView<float> columns = y.Columns(panel * kPanelRows, part.rows);
+      for (int64_t token = 0; token < x.rows; token += kTokenBlock) {
+        const int64_t tokens = std::min(kTokenBlock, x.rows - token);
+        context.kernels->mat_mul_packed(part, activations.Tokens(token, tokens), columns.Rows(token, tokens));
+      }
+    }
+  });
+}
+
 }  // namespace
 
 void MatMul(const CpuContext& context, const WeightView& w, MatrixView<const float> x, MatrixView<float> y) {
@@ -135,27 +178,20 @@ void MatMul(const CpuContext& context, const WeightView& w, MatrixView<const flo
 }
 
 void MatMul(const CpuContext& context, const PackedView& w, MatrixView<const float> x, MatrixView<float> y) {
-  static thread_local ActivationRoom room;
-  const ActivationRoom::Views rounded = room.For(x.rows, x.cols);
-  context.team->ParallelFor(x.rows, ElementwiseGrain(x.cols), [&](int64_t begin, int64_t end) {
-    context.kernels->quantize_activations(x.Rows(begin, end - begin), rounded.values.Rows(begin, end - begin),
-                                          rounded.blocks.Rows(begin, end - begin));
-  });
-  const QuantizedActivations activations{rounded.values, rounded.blocks};
-  const int64_t panel_multiply_adds = std::max<int64_t>(1, kPanelRows * w.cols * x.rows);
-  const int64_t panels = std::min(kPieceBytes / std::max<int64_t>(1, w.layout.panel_bytes),
-                                  kPieceIntegerMultiplyAdds / panel_multiply_adds);
-  const int64_t grain = std::max<int64_t>(1, CeilDivide(panels, kTilePanels)) * kTilePanels;
-  context.team->ParallelFor(w.panels(), grain, [&](int64_t begin, int64_t end) {
-    // Within a piece the panels of a grain stay in cache while the blocks of tokens pass.
-    for (int64_t panel = begin; panel < end; panel += grain) {
-      const PackedView part = w.Panels(panel, std::min(grain, end - panel));
-      const MatrixView<float> columns = y.Columns(panel * kPanelRows, part.rows);
-      for (int64_t token = 0; token < x.rows; token += kTokenBlock) {
-        const int64_t tokens = std::min(kTokenBlock, x.rows - token);
-        context.kernels->mat_mul_packed(part, activations.Tokens(token, tokens), columns.Rows(token, tokens));
-      }
-    }
+  MatMulPanels(context, w, x, y, [&w](int64_t begin, int64_t count) { return w.Panels(begin, count); });
+}
+
+void MatMulPacking(const CpuContext& context, const WeightView& w, MatrixView<const float> x,
+                   MatrixView<float> y) {
+  const PackedView shape{nullptr, w.type, w.rows, w.cols, PanelLayoutOf(w.type, w.cols)};
+  MatMulPanels(context, shape, x, y, [&](int64_t begin, int64_t count) {
+    static thread_local PanelRoom room;
+    PackedView panels = shape;
+    panels.rows = std::min(count * kPanelRows, w.rows - begin * kPanelRows);
+    std::byte* const packed = room.For(panels.size_bytes());
+    PackPanels(w.Rows(begin * kPanelRows, panels.rows), packed);
+    panels.data = packed;
+    return panels;
   });
 }
 

@@ -20,6 +20,11 @@ void MatMul(const CpuContext& context, const WeightView& w, MatrixView<const flo
 // The same of a packed matrix: x is rounded to 8 bits in blocks of 32 (quantized_activations.h).
 void MatMul(const CpuContext& context, const PackedView& w, MatrixView<const float> x, MatrixView<float> y);
 
+// The same bits from rows of a type that has panels: each panel is packed when it is needed, once a call,
+// which costs about as much as reading it.
+void MatMulPacking(const CpuContext& context, const WeightView& w, MatrixView<const float> x,
+                   MatrixView<float> y);
+
 // One or the other.
 void MatMul(const CpuContext& context, const HeldMatrix& w, MatrixView<const float> x, MatrixView<float> y);
 

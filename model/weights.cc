@@ -78,7 +78,7 @@ absl::Status LayOutBundles(const CpuContext& context, bool gated, FeedForward& f
   });
   TC_RETURN_IF_ERROR(status);
   ffn.bundles = shape;
-  ffn.gate = ffn.up = ffn.down = {};
+  ffn.gate = ffn.up = {};
   return absl::OkStatus();
 }
 

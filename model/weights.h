@@ -50,6 +50,7 @@ struct FeedForward {
   // kMatrices: borrowed from the checkpoint.
   WeightView gate;  // (d_ff, d_model); of an ungated block FC1
   WeightView up;    // (d_ff, d_model), gated only
+  // Both: borrowed. Beside bundles prompts read it: a product over neurons wants blocks along d_ff.
   WeightView down;  // (d_model, d_ff)
   // kBundles: owned.
   AlignedBuffer bundle_storage;

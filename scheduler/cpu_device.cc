@@ -207,6 +207,13 @@ absl::Status CpuDevice::LoadMatrices(int64_t layer, const FeedForward& ffn) {
   return absl::OkStatus();
 }
 
+void CpuDevice::LoadPromptDown(int64_t layer, const FeedForward& ffn) {
+  const BundleView& bundles = ffn.bundles;
+  if (options_.pack_weights && HasPanels(bundles.gate_type) &&
+      (!bundles.gated || HasPanels(bundles.up_type)) && HasPanels(ffn.down.type))
+    layers_[static_cast<size_t>(layer)].prompt_down = ffn.down;
+}
+
 absl::Status CpuDevice::LoadPredictor(int64_t layer, const LayerPredictor& predictor,
                                       std::span<const std::vector<uint32_t>> tables, const WeightView& gate) {
   TC_RETURN_IF_ERROR(Account(fmt::format("layer {}'s predictor", layer),
@@ -377,7 +384,7 @@ void CpuDevice::Neurons(int64_t layer, const DeviceStep& step, const MarkedNeuro
   const Layer& weights = layers_[static_cast<size_t>(layer)];
   const NeuronTable& table = weights.neurons;
   if (step.mode == NeuronMode::kDense && (table.empty() || table.packed())) {
-    work_ += DenseNeurons(weights, layer, step.n_tokens);
+    work_ += DenseNeurons(weights, layer, step);
   } else if (step.mode == NeuronMode::kPredicted) {
     NeuronSelection entries = marked.selection();
     if (!table.packed()) {
@@ -409,13 +416,17 @@ void CpuDevice::Neurons(int64_t layer, const DeviceStep& step, const MarkedNeuro
   }
 }
 
-NeuronWork CpuDevice::DenseNeurons(const Layer& layer, int64_t index, int64_t n_tokens) {
+NeuronWork CpuDevice::DenseNeurons(const Layer& layer, int64_t index, const DeviceStep& step) {
+  const int64_t n_tokens = step.n_tokens;
   const bool bundled = !layer.neurons.empty();
   const BundleView& bundles = layer.neurons.bundles;
   const HeldMatrix bundled_gate{.rows = bundles.gate()}, bundled_up{.rows = bundles.up()};
   const HeldMatrix& gate_weights = bundled ? bundled_gate : layer.matrices.gate;
   const HeldMatrix& up_weights = bundled ? bundled_up : layer.matrices.up;
-  const WeightView down_rows = bundled ? bundles.down() : layer.matrices.down.rows;
+  const bool packing = step.prompt && layer.prompt_down.data != nullptr;
+  const WeightView down_rows = packing   ? layer.prompt_down
+                               : bundled ? bundles.down()
+                                         : layer.matrices.down.rows;
   const int64_t n_neurons = gate_weights.rows.rows;
   const auto input = Rows(scratch_.input, n_tokens), update = Rows(scratch_.update, n_tokens);
   const auto gate = Rows(scratch_.gate, n_tokens).Columns(0, n_neurons);
@@ -426,17 +437,22 @@ NeuronWork CpuDevice::DenseNeurons(const Layer& layer, int64_t index, int64_t n_
 
   // One token reads every row: dense means that every neuron is computed. Prompts skip what no token needs.
   const ZeroRows zero_rows = n_tokens == 1 ? ZeroRows::kRead : ZeroRows::kSkip;
-  MatMul(context_, gate_weights, input, gate);
+  const auto multiply = [&](const HeldMatrix& weights, MatrixView<const float> x, MatrixView<float> y) {
+    packing ? MatMulPacking(context_, weights.rows, x, y) : MatMul(context_, weights, x, y);
+  };
+  multiply(gate_weights, input, gate);
   AddBias(context_, bias, gate);
   if (observer_ != nullptr) observer_->OnGate(index, input, gate);
   if (config_.gated) {
-    MatMul(context_, up_weights, input, up);
+    multiply(up_weights, input, up);
     GatedActivation(context_, config_.activation_function(), gate, up, gate);
   } else {
     Activate(context_, config_.activation_function(), gate, gate);
   }
   if (!layer.matrices.sub_norm.empty()) Norm(layer.matrices.sub_norm, gate, gate);
-  if (bundled) {
+  if (packing) {
+    MatMulPacking(context_, down_rows, gate, update);
+  } else if (bundled) {
     NeuronMajorDown(context_, down_rows, gate, scratch_.partials.row(0), update, zero_rows);
   } else {
     MatMul(context_, layer.matrices.down, gate, update);

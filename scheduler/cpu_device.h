@@ -53,6 +53,9 @@ class CpuDevice final : public Device {
 
   // The block of a layer whose weights lie as in the file, for models without silent neurons.
   absl::Status LoadMatrices(int64_t layer, const FeedForward& ffn);
+  // The down projection as in the file, borrowed, of a layer whose neurons are all here. With it prompts are
+  // multiplied as packed matrices are, where the types have panels.
+  void LoadPromptDown(int64_t layer, const FeedForward& ffn);
   // Not owned; nullptr, as at first: nobody looks. The device must hold every neuron.
   void SetFeedForwardObserver(FeedForwardObserver* observer) { observer_ = observer; }
 
@@ -100,7 +103,8 @@ class CpuDevice final : public Device {
   struct Layer {
     std::optional<AttentionWeights> attention;
     NeuronTable neurons;
-    Matrices matrices;  // in place of neurons
+    WeightView prompt_down;  // beside neurons: (d_model, d_ff); without data where prompts use the bundles'
+    Matrices matrices;       // in place of neurons
     std::optional<NeuronPredictor> predictor;
   };
   // Activations of one block of tokens.
@@ -150,7 +154,7 @@ class CpuDevice final : public Device {
 
   // Activations that would cross the link if an emulated accelerator were a real one.
   void CountLink(int64_t rows, int64_t cols);
-  NeuronWork DenseNeurons(const Layer& layer, int64_t index, int64_t n_tokens);
+  NeuronWork DenseNeurons(const Layer& layer, int64_t index, const DeviceStep& step);
   NeuronWork SparseNeurons(const NeuronTable& table, NeuronSelection candidates, int64_t first_token,
                            int64_t n_tokens);
 

@@ -35,6 +35,7 @@ struct DeviceStep {
   int64_t n_tokens = 0;
   std::span<const SequenceSlice> slices;  // the tokens' sequences, none without pages
   NeuronMode mode = NeuronMode::kDense;
+  bool prompt = false;                 // tokens of prompts, kDense
   bool audit = false;                  // with kExact: count too what the predictors would have marked
   std::span<const Quality> qualities;  // (n_tokens), for the predictors
   NeuronActivity* activity =

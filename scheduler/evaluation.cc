@@ -79,9 +79,9 @@ class Evaluator {
 
   absl::Status Compare(std::span<const TokenId> block, int64_t first) {
     const auto count = static_cast<int64_t>(block.size());
-    TC_RETURN_IF_ERROR(
-        options_.reference->ForwardAll({.tokens = block, .first_position = first, .kind = StepKind::kPrefill},
-                                       reference_logits_.view().Rows(0, count)));
+    TC_RETURN_IF_ERROR(options_.reference->ForwardAll(
+        {.tokens = block, .first_position = first, .kind = StepKind::kDenseDecode},
+        reference_logits_.view().Rows(0, count)));
     for (int64_t t = 0; t < count; ++t) {
       const DistributionDistance distance = CompareDistributions(reference_logits_.row(t), logits_.row(t));
       divergences_.push_back(distance.kl_divergence);

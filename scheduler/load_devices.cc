@@ -125,6 +125,7 @@ absl::Status LoadLayer(const ModelConfig& config, LayerWeights& layer, int64_t i
       TC_RETURN_IF_ERROR(devices[d]->LoadNeurons(index, ffn.bundles, placed.neurons[d]));
   }
   const bool on_cpu_alone = static_cast<int64_t>(placed.neurons[0].size()) == config.d_ff;
+  if (on_cpu_alone) loaded.cpu->LoadPromptDown(index, ffn);
   if (!on_cpu_alone && !loading.keep_host_copy) {
     ffn.bundle_storage = {};
     ffn.bundles.data = nullptr;

@@ -16,8 +16,9 @@
 namespace thermocline {
 
 enum class StepKind {
-  kPrefill,  // tokens of a prompt, of which nearly all neurons are needed: dense
-  kDecode,   // in the runner's mode
+  kPrefill,      // tokens of a prompt, of which nearly all neurons are needed: dense
+  kDecode,       // in the runner's mode
+  kDenseDecode,  // as in the dense mode, whatever the runner's: to compare with
 };
 
 // Consecutive tokens of one sequence within a step.

@@ -158,7 +158,7 @@ absl::Status Transformer::CheckSlice(const SequenceSlice& slice, StepKind kind) 
 }
 
 NeuronMode Transformer::ModeOf(StepKind kind, Quality quality) const {
-  if (kind == StepKind::kPrefill) return NeuronMode::kDense;
+  if (kind != StepKind::kDecode) return NeuronMode::kDense;
   if (mode_ == NeuronMode::kPredicted && quality == Quality::kExact) return NeuronMode::kExact;
   return mode_;
 }
@@ -250,6 +250,7 @@ absl::Status Transformer::RunGraph(const BatchStep& step, std::span<const TokenI
   state.step = {.n_tokens = static_cast<int64_t>(tokens.size()),
                 .slices = parts_,
                 .mode = mode,
+                .prompt = step.kind == StepKind::kPrefill,
                 .audit = audit,
                 .activity = watcher_};
   if (predict) {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs one GGUF file through llama.cpp's llama-bench and `thermocline bench` in turn, and prints the ratio. Wants a quiet machine.
-# usage: compare-peers.sh MODEL.gguf [--threads N] [--prompt-tokens N] [--decode-tokens N] [--rounds N] [--repetitions N] [--json FILE]
+# usage: compare-peers.sh MODEL.gguf [--threads N] [--prompt-tokens N] [--decode-tokens N] [--rounds N] [--repetitions N] [--activation A] [--json FILE]
 # LLAMA_BENCH: llama-bench, else the one on the PATH. THERMOCLINE: the program, else build/release/cli/thermocline, else the one on the PATH.
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail

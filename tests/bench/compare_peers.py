@@ -2,7 +2,7 @@
 """One GGUF file through llama-bench and `thermocline bench` in turn: tokens a second of both, and the ratio.
 
 usage: compare_peers.py LLAMA_BENCH THERMOCLINE MODEL.gguf [--threads N] [--prompt-tokens N] [--decode-tokens N]
-                        [--rounds N] [--repetitions N] [--json FILE]
+                        [--rounds N] [--repetitions N] [--activation NAME] [--json FILE]
 Each round runs both, the order turning from round to round; the figures are medians over the samples of all rounds. Decoding is
 dense and starts behind the prompt in both, where llama-bench has a depth (-d); an older one decodes from an empty
 context, which is said.
@@ -58,7 +58,8 @@ def our_round(flags):
     context = flags.prompt_tokens + flags.decode_tokens
     result = run_json([flags.thermocline, "bench", flags.model, "--modes", "dense", "--device", "none", "--threads", str(flags.threads),
                        "--context", str(context), "--prompt-tokens", str(flags.prompt_tokens), "--decode-tokens", str(flags.decode_tokens),
-                       "--repetitions", str(flags.repetitions), "--json", "-"])
+                       "--repetitions", str(flags.repetitions), "--json", "-",
+                       *(["--activation", flags.activation] if flags.activation else [])])
     dense = result["modes"]["dense"]
     return dense["prefill_tokens_per_second"]["samples"], dense["decode_tokens_per_second"]["samples"], result
 
@@ -77,6 +78,8 @@ def read_flags():
               ("--repetitions", 3, "of each program in a round")]
     for name, default, text in counts:
         parser.add_argument(name, type=int, default=default, metavar="N", help=f"{text}; {default} if not given")
+    parser.add_argument("--activation", metavar="NAME",
+                        help="what thermocline takes it to be; silu: a file of `thermocline synth` is computed as llama.cpp computes it")
     parser.add_argument("--json", metavar="FILE", help="write the result here")
     flags = parser.parse_args()
     for name, _, _ in counts:
@@ -106,7 +109,7 @@ def main():
               "peer": {"build_commit": peer.get("build_commit"), "build_number": peer.get("build_number"), "backends": peer.get("backends"),
                        "decodes_behind_prompt": has_depth},
               "threads": flags.threads, "prompt_tokens": flags.prompt_tokens, "decode_tokens": flags.decode_tokens,
-              "rounds": flags.rounds, "repetitions": flags.repetitions, "tokens_per_second": figures, "ratio": ratios}
+              "activation": flags.activation, "rounds": flags.rounds, "repetitions": flags.repetitions, "tokens_per_second": figures, "ratio": ratios}
     print(f"{ours['hardware']['cpu']} | {flags.threads} threads | reads {ours['hardware']['read_gb_per_second']:.1f} GB/s")
     print(f"{ours['model']['file']} | {ours['model']['type']} | llama.cpp {peer.get('build_number')} ({peer.get('build_commit')})\n")
     print(f"{'tokens/s':24}{'thermocline':>24}{'llama-bench':>24}{'ratio':>8}")

@@ -192,5 +192,21 @@ TEST_P(MatMulPackedTest, TheTeamAddsNothing) {
   }
 }
 
+TEST_P(MatMulPackedTest, PackingWhileMultiplyingChangesNothing) {
+  const int64_t cols = 2 * Unit(), rows = 1000;
+  const RandomWeights w(type().type, rows, cols, 11);
+  const WeightView odd = w.view().Rows(0, 999);
+  const PackedMatrix packed = Pack(odd);
+  const auto team = *ThreadTeam::Create(3);
+  const CpuContext context{.team = team.get(), .kernels = &kernels()};
+  for (const int64_t n_tokens : {1, 140}) {
+    const FloatMatrix x = FloatMatrix::Random(n_tokens, cols, 12);
+    FloatMatrix expected = FloatMatrix::Poisoned(n_tokens, 999), y = FloatMatrix::Poisoned(n_tokens, 999);
+    MatMul(context, packed.view(), x.view(), expected.view());
+    MatMulPacking(context, odd, x.view(), y.view());
+    EXPECT_TRUE(reference::SameBits(y.view(), expected.view())) << n_tokens;
+  }
+}
+
 }  // namespace
 }  // namespace thermocline
