@@ -56,6 +56,20 @@ TEST(BuildPlacementProblem, KeysAndValuesWeighWhatTheDeviceHoldsThemAs) {
   EXPECT_EQ(bytes(DeviceKind::kCuda, ElementType::kF16), 512 * 1024);
 }
 
+TEST(BuildPlacementProblem, SaysWhyEveryNeuronIsRead) {
+  ReportSample sample = Sample();
+  const auto why = [&sample] {
+    return BuildPlacementProblem(sample.profile, "hash", sample.hardware, {.budget_bytes = int64_t{1} << 30})
+        ->reads_all_because;
+  };
+  EXPECT_EQ(why(), "");
+  sample.profile.architecture = "bitnet-b1.58";
+  sample.profile.footprint.reads_every_neuron = true;
+  EXPECT_EQ(why(), "architecture bitnet-b1.58 norms its whole hidden layer");
+  sample.profile.activation = "gelu_tanh";
+  EXPECT_EQ(why(), "activation gelu_tanh is zero on no range of inputs");
+}
+
 TEST(BuildPlacementProblem, PredictorsOfOtherLayersAreRefused) {
   const ReportSample sample = Sample();
   PlanningOptions options;
