@@ -10,7 +10,7 @@ ActivityRule DescribeActivity(const ActivationProfile& profile) {
   }
   const auto activation = ParseActivation(profile.activation);
   if (activation.ok() && !HasTrueZeros(*activation)) {
-    return {"every neuron",
+    return {"not zero",
             fmt::format("its activation is not exactly zero, which for {} is always but for rounding "
                         "(--threshold counts by magnitude)",
                         profile.activation)};

@@ -10,7 +10,7 @@
 namespace thermocline {
 
 struct ActivityRule {
-  std::string_view name;  // "not zero", "every neuron", "magnitude"
+  std::string_view name;  // "not zero", "magnitude"
   std::string text;       // goes on "a neuron is active when"
 };
 

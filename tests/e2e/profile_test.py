@@ -328,9 +328,8 @@ class ArchitectureTest(unittest.TestCase):
                 # Room for more than one of two layers.
                 budget = everything["scratch_bytes"] + (everything["used_bytes"] - everything["scratch_bytes"]) * 7 // 10
                 plan = run_json("plan", out, "--gpu-memory", budget, "--write", *base)
-                rule = "every neuron" if name in ("falcon7b", "llama") else "not zero"
-                self.assertEqual((answer["activity"]["rule"], answer["activity"]["threshold"]), (rule, 0))
-                self.assertEqual({layer["sparsity"] == 0 for layer in answer["layers"]}, {rule == "every neuron"})
+                self.assertEqual((answer["activity"]["rule"], answer["activity"]["threshold"]), ("not zero", 0))
+                self.assertEqual({layer["sparsity"] < 0.01 for layer in answer["layers"]}, {name in ("falcon7b", "llama")})
                 self.assertGreater(plan["hot_neurons"], 0)
                 if all_read:
                     self.assertEqual((plan["by_layer"], plan["whole_layers"]), (True, 1))

@@ -128,12 +128,14 @@ TEST_P(ProfileArchitectures, CountsEqualHuggingFace) {
 TEST_P(ProfileArchitectures, WithoutThresholdActiveIsWhatIsNotZero) {
   const ActivationProfile profile = Profile();
   const bool zeros = HasTrueZeros(config().activation);
-  EXPECT_EQ(DescribeActivity(profile).name, zeros ? "not zero" : "every neuron");
-  uint64_t active = 0;
+  EXPECT_EQ(DescribeActivity(profile).name, "not zero");
+  EXPECT_EQ(DescribeActivity(profile).text.find("is always") == std::string::npos, zeros);
+  double active = 0;
   for (const LayerActivations& layer : profile.layers)
-    for (const uint64_t count : layer.profiled.active) active += count;
-  const auto all = static_cast<uint64_t>(config().n_layers * config().d_ff * std::ssize(tokens_));
-  EXPECT_EQ(active == all, !zeros);
+    for (const uint64_t count : layer.profiled.active) active += static_cast<double>(count);
+  const auto all = static_cast<double>(config().n_layers * config().d_ff * std::ssize(tokens_));
+  // GELU rounds to zero where its input is far below.
+  EXPECT_EQ(active > 0.99 * all, !zeros) << active / all;
 }
 
 TEST_P(ProfileArchitectures, PlansRunAndGiveTheDenseAnswer) {
