@@ -16,7 +16,7 @@
 namespace thermocline {
 namespace {
 
-class SmolLm2 : public testing::Test {
+class SmolLm2 : public ::testing::Test {
  protected:
   void SetUp() override {
     const char* folder = std::getenv("THERMOCLINE_TEST_MODELS");
