@@ -66,7 +66,7 @@ class Chooser {
     std::string mode = flags_.mode;
     choice.why = "as asked for";
     if (mode == "auto") {
-      if (has_predictors) {
+      if (has_predictors && checkpoint_.config.has_silent_neurons()) {
         mode = "predicted";
         choice.why = "auto: the profile holds predictors";
       } else if (checkpoint_.config.has_silent_neurons()) {

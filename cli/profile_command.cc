@@ -258,6 +258,11 @@ absl::StatusOr<PlanningFlags> PlanningFor(const ModelConfig& config, PlanningFla
 absl::Status Profile(const Flags& flags) {
   TC_RETURN_IF_ERROR(CheckFlags(flags));
   TC_ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model, LoadDenseModel(flags.model));
+  if (const std::string& kind = flags.predictor.kind;
+      !kind.empty() && kind != "none" && !model->checkpoint.config.has_silent_neurons()) {
+    return FieldError("--predictor",
+                      fmt::format("is {}, but every token reads every neuron of this model", kind));
+  }
   TC_ASSIGN_OR_RETURN(const PlanningFlags planning, PlanningFor(model->checkpoint.config, flags.planning));
   const ProfileDirectory directory(flags.out.empty() ? DefaultProfileDirectory(flags.model.path) : flags.out);
   std::error_code error;

@@ -63,10 +63,10 @@ absl::StatusOr<Plan> ChoosePlacement(const PlacementProblem& problem) {
   if (by_neuron >= kLeastGainOfNeurons * by_layer) return solved;
   whole.prediction.by_layer = fmt::format(
       "planned by layer: hot and cold neurons are predicted at {:.1f} tokens/s, less than {} times the "
-      "{:.1f} "
-      "of whole layers, for {:.0f} % of the neurons make 80 % of the activations (80 % would if all fired "
+      "{:.1f} of whole layers ({:.0f} % of the neurons make 80 % of the activations, 80 % would if all fired "
       "alike); {}",
       by_neuron, kLeastGainOfNeurons, by_layer, 100 * ShareFor80(problem), WhatIsPlaced(problem, whole));
+  whole.prediction.gap = std::max(0.0, by_neuron / by_layer - 1);
   whole.alternatives = std::move(solved.alternatives);
   whole.alternatives.insert(whole.alternatives.begin(),
                             {"hot and cold neurons", solved.hot_neurons(), std::move(solved.prediction)});

@@ -14,8 +14,9 @@ inline constexpr double kLeastGainOfNeurons = 1.05;
 
 // SolvePlacement's plan; or PlanWholeLayers', with prediction.by_layer saying why in a sentence with its
 // figures, where every token reads every neuron, where whole layers were asked for (objective kLayers), or
-// (objective kLatency) where the solved plan is not expected to be kLeastGainOfNeurons times as fast. Then
-// the solved plan is one of the alternatives. The errors are those of SolvePlacement.
+// (objective kLatency) where the solved plan is not expected to be kLeastGainOfNeurons times as fast. Of that
+// the solved plan is one of the alternatives, and prediction.gap what it is expected to be faster by. The
+// errors are those of SolvePlacement.
 absl::StatusOr<Plan> ChoosePlacement(const PlacementProblem& problem);
 
 }  // namespace thermocline

@@ -113,7 +113,9 @@ std::string RenderHeadline(const ReportInput& input, const ReportFigures& figure
                 FormatBytes(used), fmt::format("{} of {}", FormatShare(used / budget), FormatBytes(budget)));
   tiles += Tile("figure-binding", "What binds", prediction.binding.empty() ? "–" : prediction.binding,
                 BindingNote(prediction.binding));
-  tiles += Tile("figure-gap", "Optimality gap", FormatShare(prediction.gap), GapNote(prediction.gap));
+  tiles += Tile("figure-gap", "Optimality gap", FormatShare(prediction.gap),
+                prediction.by_layer.empty() ? GapNote(prediction.gap)
+                                            : "what choosing neurons is expected to be faster by");
   return fmt::format("<dl class=\"tiles\" id=\"headline\">\n{}</dl>\n", tiles);
 }
 

@@ -348,6 +348,9 @@ class ArchitectureTest(unittest.TestCase):
         self.assertEqual(answer["activity"]["rule"], "magnitude")
         self.assertTrue(all(0.1 < layer["sparsity"] < 0.9 for layer in answer["layers"]), answer)
         self.assertTrue(answer["plan"]["by_layer"])
+        result = run("profile", model, "--corpus", self.corpus, "--hardware", self.hardware, "--out", out, "--device", "host", "--predictor", "mlp")
+        self.assertEqual(result.returncode, 2, result)
+        self.assertIn(b"--predictor: is mlp, but every token reads every neuron", result.stderr)
         result = run("plan", out, "--device", "host", "--gpu-memory", "64MiB")
         self.assertIn(b"planned by layer: activation silu is zero on no range of inputs", result.stdout)
 

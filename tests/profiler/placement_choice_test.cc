@@ -44,6 +44,8 @@ TEST(ChoosePlacement, AlikeNeuronsArePlacedByLayer) {
                            "2 of 3 layers are whole on 'host'"}) {
     EXPECT_NE(plan->prediction.by_layer.find(part), std::string::npos) << plan->prediction.by_layer;
   }
+  EXPECT_GE(plan->prediction.gap, 0);
+  EXPECT_LT(plan->prediction.gap, kLeastGainOfNeurons - 1);
   ASSERT_EQ(plan->alternatives.size(), 3u);
   EXPECT_EQ(plan->alternatives[0].name, "hot and cold neurons");
   EXPECT_LT(plan->alternatives[0].prediction.tokens_per_second,
