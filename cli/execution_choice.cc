@@ -66,7 +66,7 @@ class Chooser {
     std::string mode = flags_.mode;
     choice.why = "as asked for";
     if (mode == "auto") {
-      if (has_predictors) {
+      if (has_predictors && checkpoint_.config.has_silent_neurons()) {
         mode = "predicted";
         choice.why = "auto: the profile holds predictors";
       } else if (checkpoint_.config.has_silent_neurons()) {
@@ -139,8 +139,11 @@ class Chooser {
                                   .context = context_tokens_,
                                   .kv_type = kv_type_},
                                  predictors));
-    fmt::print(stderr, "thermocline: planned for '{}' with {} bytes: {} hot neurons\n",
-               solved.plan.devices[1].name, solved.plan.accelerator_budget(), solved.plan.hot_neurons());
+    const std::string& by_layer = solved.plan.prediction.by_layer;
+    fmt::print(stderr, "thermocline: planned for '{}' with {} bytes: {}\n", solved.plan.devices[1].name,
+               solved.plan.accelerator_budget(),
+               by_layer.empty() ? fmt::format("{} hot neurons", solved.plan.hot_neurons())
+                                : fmt::format("{} whole layers", solved.plan.whole_layers()));
     return std::optional(std::move(solved.plan));
   }
 

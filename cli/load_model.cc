@@ -227,7 +227,8 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const ModelFlags& flags,
                       ChooseExecution(flags, execution, model->checkpoint, context_tokens));
   model->plan = std::move(choice.plan);
   model->predictors = std::move(choice.predictors);
-  const WeightOptions weights{.ffn_layout = model->plan ? FfnLayout::kBundles : FfnLayout::kAuto};
+  const bool by_neuron = model->plan && model->plan->splits_layers();
+  const WeightOptions weights{.ffn_layout = by_neuron ? FfnLayout::kBundles : FfnLayout::kAuto};
   TC_ASSIGN_OR_RETURN(model->weights, ModelWeights::Load(model->checkpoint, model->cpu, weights));
   TC_ASSIGN_OR_RETURN(const int64_t kv_tokens,
                       KvTokens(cache, config, model->kv_type, context_tokens, model->plan));

@@ -13,6 +13,7 @@
 #include "cli/size_format.h"
 #include "core/checked.h"
 #include "core/mapped_file.h"
+#include "profiler/placement_choice.h"
 #include "scheduler/kv_pages.h"
 #include "scheduler/request.h"
 
@@ -157,7 +158,7 @@ absl::StatusOr<SolvedPlan> SolveFor(const ActivationProfile& profile, const std:
   TC_ASSIGN_OR_RETURN(const std::string sha256, Sha256OfFile(profile_path));
   SolvedPlan solved;
   TC_ASSIGN_OR_RETURN(solved.problem, BuildPlacementProblem(profile, sha256, hardware, options));
-  TC_ASSIGN_OR_RETURN(solved.plan, SolvePlacement(solved.problem));
+  TC_ASSIGN_OR_RETURN(solved.plan, ChoosePlacement(solved.problem));
   return solved;
 }
 
@@ -190,6 +191,11 @@ nlohmann::ordered_json PlanJson(const Plan& plan) {
           {"predicted_tokens_per_second", plan.prediction.tokens_per_second},
           {"binding", plan.prediction.binding},
           {"gap", plan.prediction.gap},
+          {"by_layer", !plan.prediction.by_layer.empty()},
+          {"by_layer_reason", plan.prediction.by_layer.empty()
+                                  ? nlohmann::ordered_json()
+                                  : nlohmann::ordered_json(plan.prediction.by_layer)},
+          {"whole_layers", plan.whole_layers()},
           {"devices", devices},
           {"alternatives", alternatives}};
 }
@@ -197,9 +203,10 @@ nlohmann::ordered_json PlanJson(const Plan& plan) {
 void PrintPlan(const Plan& plan) {
   fmt::print("\n{:22} {:>12} {:>12} {:>10} {:>12}\n", "plan", "hot neurons", "on GPU", "coverage",
              "tokens/s");
-  fmt::print("{:22} {:>12} {:>12} {:>9.1f}% {:>12.1f}\n", "solver", plan.hot_neurons(),
-             FormatBytes(plan.accelerator_bytes()), 100 * plan.prediction.held_out_coverage,
-             plan.prediction.tokens_per_second);
+  const bool by_layer = !plan.prediction.by_layer.empty();
+  fmt::print("{:22} {:>12} {:>12} {:>9.1f}% {:>12.1f}\n", by_layer ? "whole layers" : "solver",
+             plan.hot_neurons(), FormatBytes(plan.accelerator_bytes()),
+             100 * plan.prediction.held_out_coverage, plan.prediction.tokens_per_second);
   for (const PlanAlternative& alternative : plan.alternatives) {
     fmt::print("{:22} {:>12} {:>12} {:>9.1f}% {:>12.1f}\n", alternative.name, alternative.hot_neurons, "",
                100 * alternative.prediction.held_out_coverage, alternative.prediction.tokens_per_second);
@@ -217,6 +224,7 @@ void PrintPlan(const Plan& plan) {
       "binding: {}; optimality gap {:.2f} %; coverage is of activations on held-out text, speeds are "
       "predicted\n",
       plan.prediction.binding, 100 * plan.prediction.gap);
+  if (by_layer) fmt::print("{}\n", plan.prediction.by_layer);
 }
 
 }  // namespace thermocline

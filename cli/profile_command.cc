@@ -13,6 +13,7 @@
 #include "cli/progress_bar.h"
 #include "core/replace_file.h"
 #include "profiler/activation_counter.h"
+#include "profiler/activity_rule.h"
 #include "profiler/hardware_probe.h"
 #include "profiler/mpi_reduce.h"
 #include "profiler/skewness.h"
@@ -199,16 +200,20 @@ nlohmann::ordered_json ProfileJson(const ActivationProfile& profile, const Plan&
                {"bytes", bytes},
                {"share_of_weights", static_cast<double>(bytes) / static_cast<double>(weight_bytes)}};
   }
+  const ActivityRule activity = DescribeActivity(profile);
   return {{"model_sha256", profile.model_sha256},
           {"tokens", profile.profiled_tokens},
           {"held_out_tokens", profile.held_out_tokens},
+          {"activity",
+           {{"rule", activity.name}, {"threshold", profile.threshold}, {"active_when", activity.text}}},
           {"layers", layers},
           {"predictors", summary},
           {"plan", PlanJson(plan)}};
 }
 
 void PrintProfile(const ActivationProfile& profile, const ProfileDirectory& directory) {
-  fmt::print("{} tokens counted, {} held out\n\n", profile.profiled_tokens, profile.held_out_tokens);
+  fmt::print("{} tokens counted, {} held out; a neuron is active when {}\n\n", profile.profiled_tokens,
+             profile.held_out_tokens, DescribeActivity(profile).text);
   fmt::print("{:>5} {:>10} {:>18} {:>8} {:>10}\n", "layer", "sparsity", "neurons for 80 %", "Gini",
              "skewness");
   for (size_t l = 0; l < profile.layers.size(); ++l) {
@@ -253,9 +258,10 @@ absl::StatusOr<PlanningFlags> PlanningFor(const ModelConfig& config, PlanningFla
 absl::Status Profile(const Flags& flags) {
   TC_RETURN_IF_ERROR(CheckFlags(flags));
   TC_ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model, LoadDenseModel(flags.model));
-  if (!HasTrueZeros(model->checkpoint.config.activation) && !flags.threshold) {
-    return FieldError("--threshold", fmt::format("is needed: no activation of {} is exactly zero",
-                                                 NameOf(model->checkpoint.config.activation)));
+  if (const std::string& kind = flags.predictor.kind;
+      !kind.empty() && kind != "none" && !model->checkpoint.config.has_silent_neurons()) {
+    return FieldError("--predictor",
+                      fmt::format("is {}, but every token reads every neuron of this model", kind));
   }
   TC_ASSIGN_OR_RETURN(const PlanningFlags planning, PlanningFor(model->checkpoint.config, flags.planning));
   const ProfileDirectory directory(flags.out.empty() ? DefaultProfileDirectory(flags.model.path) : flags.out);
@@ -345,7 +351,7 @@ void AddProfileCommand(CLI::App& program, Command& command) {
                    "stop after that many tokens; 0: the whole corpus")
       ->capture_default_str();
   profile->add_option("--threshold", flags->threshold,
-                      "a neuron is active above this magnitude (models without true zeros)");
+                      "a neuron is active above this magnitude; 0: when its activation is not exactly zero");
   profile->add_option("--merge", flags->merge,
                       "profile directories of the same model, to add up instead of counting");
   profile->add_flag("--mpi", flags->mpi, "share the corpus among the processes that mpirun started");

@@ -48,6 +48,7 @@ v1::ActivationProfile ToProto(const ActivationProfile& profile) {
   footprint.set_head_bytes(profile.footprint.head_bytes);
   footprint.set_context_tokens(profile.footprint.context_tokens);
   footprint.set_scratch_bytes(profile.footprint.scratch_bytes);
+  footprint.set_reads_every_neuron(profile.footprint.reads_every_neuron);
   v1::GpuFootprint& gpu = *footprint.mutable_gpu();
   gpu.set_neuron_bytes(profile.footprint.gpu.neuron_bytes);
   gpu.set_attention_bytes(profile.footprint.gpu.attention_bytes);
@@ -149,7 +150,8 @@ class ProfileReader {
                           .gpu = {.neuron_bytes = gpu.neuron_bytes(),
                                   .attention_bytes = gpu.attention_bytes(),
                                   .head_bytes = gpu.head_bytes(),
-                                  .scratch_bytes = gpu.scratch_bytes()}};
+                                  .scratch_bytes = gpu.scratch_bytes()},
+                          .reads_every_neuron = proto.reads_every_neuron()};
   }
 
   absl::StatusOr<CorpusPosition> Position(const v1::CorpusPosition& proto) const {

@@ -50,8 +50,9 @@ struct ModelFootprint {
   int64_t kv_bytes_per_token = 0;  // of one layer's keys and values in F32
   int64_t head_bytes = 0;          // of head and final norm
   int64_t context_tokens = 0;      // the model's context
-  int64_t scratch_bytes = 0;       // of the emulated accelerator's activations, whatever it holds of the model
+  int64_t scratch_bytes = 0;  // of the emulated accelerator's activations, whatever it holds of the model
   GpuFootprint gpu;
+  bool reads_every_neuron = false;  // whether every token does: no mode leaves any out
   bool operator==(const ModelFootprint&) const = default;
 };
 

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/plan.h"
 
+#include <algorithm>
 #include <limits>
 #include <optional>
 #include <utility>
@@ -62,6 +63,7 @@ void ToProto(const PlanPrediction& prediction, v1::PlanPrediction& message) {
   message.set_gap(prediction.gap);
   message.set_coverage(prediction.coverage);
   message.set_held_out_coverage(prediction.held_out_coverage);
+  message.set_by_layer(prediction.by_layer);
 }
 
 v1::Plan ToProto(const Plan& plan) {
@@ -159,6 +161,14 @@ class PlanReader {
     return InvalidArgument("{}: {} is {}, the limits are 0 and {}", path_, field, value, largest);
   }
 
+  // It is shown as it is.
+  absl::Status CheckSentence(const std::string& field, const std::string& text) const {
+    constexpr size_t kMostBytes = 1000;
+    if (text.size() <= kMostBytes && std::ranges::none_of(text, [](unsigned char c) { return c < ' '; }))
+      return absl::OkStatus();
+    return InvalidArgument("{}: {} is no line of at most {} bytes", path_, field, kMostBytes);
+  }
+
   absl::Status Read(const v1::PlanPrediction& from, const std::string& field, PlanPrediction& to) const {
     constexpr double kLargest = std::numeric_limits<double>::max();
     TC_RETURN_IF_ERROR(CheckFigure(field + ".tokens_per_second", from.tokens_per_second(), kLargest));
@@ -170,6 +180,8 @@ class PlanReader {
     to.gap = from.gap();
     to.coverage = from.coverage();
     to.held_out_coverage = from.held_out_coverage();
+    TC_RETURN_IF_ERROR(CheckSentence(field + ".by_layer", from.by_layer()));
+    to.by_layer = from.by_layer();
     for (const char* known : {"memory", "synchronisation", "gpu bandwidth", "nothing"}) {
       if (to.binding == known) return absl::OkStatus();
     }
@@ -367,6 +379,19 @@ int64_t Plan::hot_neurons() const {
     }
   }
   return count;
+}
+
+int64_t Plan::whole_layers() const {
+  return std::ranges::count_if(layers, [](const PlanLayer& layer) {
+    return std::ranges::all_of(layer.units, [](const PlanUnit& unit) { return unit.device > 0; });
+  });
+}
+
+bool Plan::splits_layers() const {
+  return std::ranges::any_of(layers, [](const PlanLayer& layer) {
+    return std::ranges::any_of(
+        layer.units, [&](const PlanUnit& unit) { return unit.device != layer.units.front().device; });
+  });
 }
 
 int64_t Plan::accelerator_bytes() const {

@@ -53,6 +53,7 @@ struct PlanPrediction {
   double gap = 0;
   double coverage = 0;
   double held_out_coverage = 0;
+  std::string by_layer = {};  // why whole layers are placed, not hot and cold neurons; empty: neurons are
 };
 
 struct PlanAlternative {
@@ -72,6 +73,8 @@ struct Plan {
   std::vector<PlanAlternative> alternatives;
 
   int64_t hot_neurons() const;         // on accelerators
+  int64_t whole_layers() const;        // whose neurons are all on accelerators
+  bool splits_layers() const;          // whether some layer's neurons are on several devices
   int64_t accelerator_bytes() const;   // used, all accelerators
   int64_t accelerator_budget() const;  // all accelerators
 };

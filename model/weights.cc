@@ -318,20 +318,22 @@ int64_t ModelWeights::bytes_per_token() const {
   return bytes;
 }
 
+int64_t FeedForward::size_bytes() const {
+  const bool bundled = layout == FfnLayout::kBundles;
+  int64_t bytes = (bundled ? bundles.gate() : gate).size_bytes() +
+                  (bundled ? bundles.down() : down).size_bytes() + sub_norm.size_bytes() +
+                  static_cast<int64_t>(gate_bias.size() * sizeof(float));
+  if (!bundled) {
+    bytes += up.size_bytes();
+  } else if (bundles.gated) {
+    bytes += bundles.up().size_bytes();
+  }
+  return bytes;
+}
+
 int64_t ModelWeights::ffn_bytes() const {
   int64_t bytes = 0;
-  for (const LayerWeights& layer : layers) {
-    const FeedForward& ffn = layer.ffn;
-    const bool bundled = ffn.layout == FfnLayout::kBundles;
-    bytes += (bundled ? ffn.bundles.gate() : ffn.gate).size_bytes() +
-             (bundled ? ffn.bundles.down() : ffn.down).size_bytes() + ffn.sub_norm.size_bytes() +
-             static_cast<int64_t>(ffn.gate_bias.size() * sizeof(float));
-    if (!bundled) {
-      bytes += ffn.up.size_bytes();
-    } else if (ffn.bundles.gated) {
-      bytes += ffn.bundles.up().size_bytes();
-    }
-  }
+  for (const LayerWeights& layer : layers) bytes += layer.ffn.size_bytes();
   return bytes;
 }
 

@@ -58,6 +58,8 @@ struct FeedForward {
   // Both, where the model has them.
   std::vector<float> gate_bias;  // (d_ff)
   NormWeights sub_norm;          // (d_ff), of the hidden layer; kMatrices only
+
+  int64_t size_bytes() const;  // of what is there; bundles without what aligns them
 };
 
 // What a layer holds besides its neurons. Parts that an architecture does not have are empty.

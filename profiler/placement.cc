@@ -63,12 +63,19 @@ double Gap(double cost, double bound) {
 
 }  // namespace
 
+absl::StatusOr<Plan> PlanWholeLayers(const PlacementProblem& problem) {
+  TC_RETURN_IF_ERROR(CheckPlacementProblem(problem));
+  TC_ASSIGN_OR_RETURN(const WholeLayers whole, PlaceWholeLayers(problem));
+  const PlacementModel model(problem, whole.tenants.free_bytes);
+  Plan plan = MakePlan(model, whole.tenants, whole.choices);
+  // The objective's own constraints bind nothing here.
+  plan.prediction.binding = whole.tenants.all_on_accelerators ? "nothing" : "memory";
+  return plan;
+}
+
 absl::StatusOr<Plan> SolvePlacement(const PlacementProblem& problem) {
   TC_RETURN_IF_ERROR(CheckPlacementProblem(problem));
-  if (problem.objective == PlacementObjective::kLayers) {
-    TC_ASSIGN_OR_RETURN(const WholeLayers whole, PlaceWholeLayers(problem));
-    return MakePlan(PlacementModel(problem, whole.tenants.free_bytes), whole.tenants, whole.choices);
-  }
+  if (problem.objective == PlacementObjective::kLayers) return PlanWholeLayers(problem);
   TC_ASSIGN_OR_RETURN(const Tenants tenants, PlaceTenants(problem));
   const PlacementModel model(problem, tenants.free_bytes);
 

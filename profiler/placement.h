@@ -39,6 +39,9 @@ struct PlacementProblem {
   double cpu_gb_per_second = 0;               // as the neuron-aware CPU kernels reach it
   double sync_micros = 0;                     // of one join between CPU and accelerator in a layer
   PlacementObjective objective = PlacementObjective::kLatency;
+  // Why every token reads every neuron, whatever the frequencies ("activation silu is nowhere exactly zero");
+  // empty: neurons are read when they are active.
+  std::string reads_all_because = {};
   int64_t batch_tokens = 1;  // a neuron is read when any of them needs it: 1 - (1 - f)^batch
   int64_t group_neurons = 64;
   double time_limit_seconds = 20;
@@ -52,9 +55,13 @@ struct PlacementProblem {
 // ResourceExhausted for a budget that not even scratch and one unit fit, saying what would fit.
 absl::StatusOr<Plan> SolvePlacement(const PlacementProblem& problem);
 
+// Whole layers from the first (attention, cache, predictor and every neuron), as many as fit, whatever the
+// objective. The errors are those of SolvePlacement.
+absl::StatusOr<Plan> PlanWholeLayers(const PlacementProblem& problem);
+
 // Expected decode speed of a plan under the byte model: tokens a second; 0 when nothing is read. Of objective
-// kLayers every neuron is read, whatever its frequency. The plan must have the problem's devices, layers and
-// neurons.
+// kLayers, and where tokens read all, every neuron counts whatever its frequency. The plan must have the
+// problem's devices, layers and neurons.
 double PredictTokensPerSecond(const PlacementProblem& problem, const Plan& plan);
 
 }  // namespace thermocline

@@ -107,7 +107,7 @@ double PredictTokensPerSecond(const PlacementProblem& problem, const Plan& plan)
   for (const PlacementDevice& device : problem.accelerators) {
     bytes_per_second.push_back(device.gb_per_second * 1e9);
   }
-  const bool dense = problem.objective == PlacementObjective::kLayers;
+  const bool dense = problem.objective == PlacementObjective::kLayers || !problem.reads_all_because.empty();
   double seconds = 0;
   for (size_t i = 0; i < plan.devices.size(); ++i) {
     const PlanDevice& device = plan.devices[i];

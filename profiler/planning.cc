@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/checked.h"
+#include "profiler/placement_choice.h"
 #include "scheduler/gpu_device.h"
 #include "scheduler/kv_pages.h"
 #include "scheduler/load_devices.h"
@@ -55,6 +56,15 @@ std::vector<double> Frequencies(const std::vector<uint64_t>& active, int64_t tok
   return frequencies;
 }
 
+// Empty where tokens read the neurons that are active.
+std::string WhyAllAreRead(const ActivationProfile& profile) {
+  const auto activation = ParseActivation(profile.activation);
+  if (activation.ok() && !HasTrueZeros(*activation))
+    return fmt::format("activation {} is zero on no range of inputs", profile.activation);
+  if (!profile.footprint.reads_every_neuron) return {};
+  return fmt::format("architecture {} norms its whole hidden layer", profile.architecture);
+}
+
 }  // namespace
 
 NeuronBytes NeuronBytesOf(const FeedForward& ffn) {
@@ -70,25 +80,25 @@ NeuronBytes NeuronBytesOf(const FeedForward& ffn) {
 }
 
 ModelFootprint FootprintOf(const ModelConfig& config, const ModelWeights& weights) {
-  const LayerWeights& layer = weights.layers.front();
-  const FeedForward& ffn = layer.ffn;
-  ModelFootprint footprint;
-  footprint.neuron_bytes =
-      ffn.layout == FfnLayout::kBundles
-          ? ffn.bundles.stride_bytes
-          : (ffn.gate.size_bytes() + ffn.up.size_bytes() + ffn.down.size_bytes()) / config.d_ff;
-  footprint.attention_bytes = layer.attention_bytes();
+  ModelFootprint footprint{.reads_every_neuron = !config.has_silent_neurons()};
+  const auto of_one = [&](int64_t block_bytes) { return (block_bytes + config.d_ff - 1) / config.d_ff; };
+  // Files may mix types, so that layers differ: the largest, so that what is planned fits.
+  const auto raise = [](int64_t& most, int64_t bytes) { most = std::max(most, bytes); };
+  for (const LayerWeights& layer : weights.layers) {
+    const FeedForward& ffn = layer.ffn;
+    const bool bundled = ffn.layout == FfnLayout::kBundles;
+    raise(footprint.neuron_bytes, bundled ? ffn.bundles.stride_bytes : of_one(ffn.size_bytes()));
+    raise(footprint.gpu.neuron_bytes, bundled ? GpuBundleLayout(ffn.bundles, config.d_ff).stride_bytes
+                                              : of_one(GpuDevice::MatricesBytes(ffn)));
+    raise(footprint.attention_bytes, layer.attention_bytes());
+    raise(footprint.gpu.attention_bytes, GpuDevice::AttentionBytes(layer));
+  }
   footprint.kv_bytes_per_token = 2 * config.n_kv_heads * config.d_head * static_cast<int64_t>(sizeof(float));
   footprint.head_bytes = weights.head_bytes();
   footprint.context_tokens = config.context_length;
   footprint.scratch_bytes = AcceleratorScratchBytes(DeviceKind::kHost, config, config.context_length);
-  footprint.gpu = {
-      .neuron_bytes = ffn.layout == FfnLayout::kBundles
-                          ? GpuBundleLayout(ffn.bundles, config.d_ff).stride_bytes
-                          : footprint.neuron_bytes,
-      .attention_bytes = GpuDevice::AttentionBytes(layer),
-      .head_bytes = GpuDevice::HeadBytes(weights.output_norm, weights.head),
-      .scratch_bytes = AcceleratorScratchBytes(DeviceKind::kCuda, config, config.context_length)};
+  footprint.gpu.head_bytes = GpuDevice::HeadBytes(weights.output_norm, weights.head);
+  footprint.gpu.scratch_bytes = AcceleratorScratchBytes(DeviceKind::kCuda, config, config.context_length);
   return footprint;
 }
 
@@ -125,6 +135,7 @@ absl::StatusOr<PlacementProblem> BuildPlacementProblem(const ActivationProfile& 
                            .head_bytes = footprint.head_bytes,
                            .cpu_gb_per_second = hardware.cpu_neuron_gb_per_second.median(),
                            .objective = options.objective,
+                           .reads_all_because = WhyAllAreRead(profile),
                            .batch_tokens = options.batch_tokens,
                            .time_limit_seconds = options.time_limit_seconds};
   if (!options.predictor_bytes.empty() && options.predictor_bytes.size() != profile.layers.size()) {
@@ -168,7 +179,7 @@ absl::StatusOr<std::vector<SweepPoint>> SweepBudgets(PlacementProblem problem,
   if (problem.accelerators.size() != 1) return points;
   for (const int64_t budget : budgets) {
     problem.accelerators[0].budget_bytes = budget;
-    const absl::StatusOr<Plan> plan = SolvePlacement(problem);
+    const absl::StatusOr<Plan> plan = ChoosePlacement(problem);
     if (absl::IsResourceExhausted(plan.status())) continue;
     TC_RETURN_IF_ERROR(plan.status());
     points.push_back({.budget_bytes = budget,

@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <string>
 #include <vector>
 
+#include "profiler/activity_rule.h"
 #include "profiler/report_sections.h"
 #include "profiler/report_text.h"
 
@@ -24,11 +26,6 @@ std::string BindingNote(std::string_view binding) {
 std::string GapNote(double gap) {
   if (!std::isfinite(gap)) return "the solver gave no bound";
   return gap <= 0 ? "no plan of these groups can be better" : "no plan can be better by more than this";
-}
-
-std::string ActivityRule(const ActivationProfile& profile) {
-  if (profile.threshold == 0) return "it is not zero";
-  return fmt::format("its magnitude is above {}", FormatNumber(profile.threshold));
 }
 
 // The finding in one or two sentences, as one would tell it.
@@ -50,6 +47,14 @@ std::string Finding(const ReportInput& input, const ReportFigures& figures) {
   return finding + ".";
 }
 
+// Why no neurons were chosen; empty where they were.
+std::string ByLayer(const Plan& plan) {
+  std::string sentence = plan.prediction.by_layer;
+  if (sentence.empty()) return sentence;
+  sentence.front() = static_cast<char>(std::toupper(static_cast<unsigned char>(sentence.front())));
+  return fmt::format("<p class=\"finding\" id=\"by-layer\">{}.</p>\n", EscapeHtml(sentence));
+}
+
 std::string AimOf(const Plan& plan) {
   switch (plan.objective) {
     case PlacementObjective::kLatency:
@@ -69,8 +74,8 @@ std::string RenderHeader(const ReportInput& input, const ReportFigures& figures)
   std::string facts;
   facts += Fact("Model hash (SHA-256)", profile.model_sha256, "hash");
   facts += Fact("Architecture", profile.architecture);
-  facts += Fact("Activation",
-                fmt::format("{}; a neuron is active when {}", profile.activation, ActivityRule(profile)));
+  facts += Fact("Activation", fmt::format("{}; a neuron is active when {}", profile.activation,
+                                          DescribeActivity(profile).text));
   facts += Fact("Shape", fmt::format("layers: {}; neurons in each: {}; width: {}",
                                      FormatCount(static_cast<int64_t>(profile.layers.size())),
                                      FormatCount(profile.d_ff), FormatCount(profile.d_model)));
@@ -83,8 +88,8 @@ std::string RenderHeader(const ReportInput& input, const ReportFigures& figures)
                        : "";
   return fmt::format(
       "<header>\n<p class=\"kicker\">Thermocline · activation profile and placement</p>\n<h1>{}</h1>\n{}"
-      "<p class=\"finding\">{}</p>\n<dl class=\"facts\">\n{}</dl>\n</header>\n",
-      EscapeHtml(input.model_name), badge, EscapeHtml(Finding(input, figures)), facts);
+      "<p class=\"finding\">{}</p>\n{}<dl class=\"facts\">\n{}</dl>\n</header>\n",
+      EscapeHtml(input.model_name), badge, EscapeHtml(Finding(input, figures)), ByLayer(*input.plan), facts);
 }
 
 std::string RenderHeadline(const ReportInput& input, const ReportFigures& figures) {
@@ -108,7 +113,9 @@ std::string RenderHeadline(const ReportInput& input, const ReportFigures& figure
                 FormatBytes(used), fmt::format("{} of {}", FormatShare(used / budget), FormatBytes(budget)));
   tiles += Tile("figure-binding", "What binds", prediction.binding.empty() ? "–" : prediction.binding,
                 BindingNote(prediction.binding));
-  tiles += Tile("figure-gap", "Optimality gap", FormatShare(prediction.gap), GapNote(prediction.gap));
+  tiles += Tile("figure-gap", "Optimality gap", FormatShare(prediction.gap),
+                prediction.by_layer.empty() ? GapNote(prediction.gap)
+                                            : "what choosing neurons is expected to be faster by");
   return fmt::format("<dl class=\"tiles\" id=\"headline\">\n{}</dl>\n", tiles);
 }
 

@@ -195,7 +195,7 @@ absl::Status CpuDevice::LoadNeurons(int64_t layer, const BundleView& bundles, st
 }
 
 absl::Status CpuDevice::LoadMatrices(int64_t layer, const FeedForward& ffn) {
-  used_bytes_ += ffn.gate.size_bytes() + ffn.up.size_bytes() + ffn.down.size_bytes();
+  TC_RETURN_IF_ERROR(Account(fmt::format("the feed-forward block of layer {}", layer), ffn.size_bytes()));
   Matrices& matrices = layers_[static_cast<size_t>(layer)].matrices;
   TC_ASSIGN_OR_RETURN(matrices.gate, Hold(ffn.gate));
   if (config_.gated) {

@@ -51,8 +51,6 @@ class CpuDevice final : public Device {
   // Of activations and partial sums, without caches.
   static int64_t ScratchBytes(const ModelConfig& config, int64_t block_tokens, int threads);
 
-  // The block of a layer whose weights lie as in the file, for models without silent neurons.
-  absl::Status LoadMatrices(int64_t layer, const FeedForward& ffn);
   // The down projection as in the file, borrowed, of a layer whose neurons are all here. With it prompts are
   // multiplied as packed matrices are, where the types have panels.
   void LoadPromptDown(int64_t layer, const FeedForward& ffn);
@@ -65,6 +63,7 @@ class CpuDevice final : public Device {
 
   absl::Status LoadAttention(int64_t layer, const LayerWeights& weights) override;
   absl::Status LoadNeurons(int64_t layer, const BundleView& bundles, std::vector<uint32_t> neurons) override;
+  absl::Status LoadMatrices(int64_t layer, const FeedForward& ffn) override;
   absl::Status LoadPredictor(int64_t layer, const LayerPredictor& predictor,
                              std::span<const std::vector<uint32_t>> tables, const WeightView& gate) override;
   absl::Status LoadHead(const NormWeights& norm, const WeightView& head) override;

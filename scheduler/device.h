@@ -67,6 +67,8 @@ class Device {
   // Neurons of the layer (ascending) out of its bundles.
   virtual absl::Status LoadNeurons(int64_t layer, const BundleView& bundles,
                                    std::vector<uint32_t> neurons) = 0;
+  // A whole layer's, of weights that lie as in the file.
+  virtual absl::Status LoadMatrices(int64_t layer, const FeedForward& ffn) = 0;
   // tables: the layer's neurons as the devices hold them; gate: (d_ff, d_model).
   virtual absl::Status LoadPredictor(int64_t layer, const LayerPredictor& predictor,
                                      std::span<const std::vector<uint32_t>> tables,

@@ -183,6 +183,10 @@ int64_t GpuDevice::NeuronBytes(const BundleView& bundles, int64_t n_neurons) {
   return GpuArena::Aligned(n_neurons * GpuBundleLayout(bundles, n_neurons).stride_bytes);
 }
 
+int64_t GpuDevice::MatricesBytes(const FeedForward& ffn) {
+  return MatrixBytes(ffn.gate) + (ffn.up.rows > 0 ? MatrixBytes(ffn.up) : 0) + MatrixBytes(ffn.down);
+}
+
 int64_t GpuDevice::HeadBytes(const NormWeights& norm, const WeightView& head) {
   return ArrayBytes(norm.weight) + MatrixBytes(head);
 }
@@ -240,6 +244,17 @@ absl::Status GpuDevice::LoadNeurons(int64_t layer, const BundleView& bundles, st
   Layer& loaded = layers_[static_cast<size_t>(layer)];
   TC_ASSIGN_OR_RETURN(loaded.neurons, upload_->Bundles(held, bundles, neurons));
   loaded.numbers = std::move(neurons);
+  return absl::OkStatus();
+}
+
+absl::Status GpuDevice::LoadMatrices(int64_t layer, const FeedForward& ffn) {
+  const std::string what = fmt::format("the feed-forward block of layer {}", layer);
+  Matrices& matrices = layers_[static_cast<size_t>(layer)].matrices.emplace();
+  TC_ASSIGN_OR_RETURN(matrices.gate, HoldMatrix(what, ffn.gate));
+  if (config_.gated) {
+    TC_ASSIGN_OR_RETURN(matrices.up, HoldMatrix(what, ffn.up));
+  }
+  TC_ASSIGN_OR_RETURN(matrices.down, HoldMatrix(what, ffn.down));
   return absl::OkStatus();
 }
 

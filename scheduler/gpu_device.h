@@ -43,6 +43,7 @@ class GpuDevice final : public Device {
   // Of a layer's attention without its KV cache, of neurons, of the head, of a predictor.
   static int64_t AttentionBytes(const LayerWeights& weights);
   static int64_t NeuronBytes(const BundleView& bundles, int64_t n_neurons);
+  static int64_t MatricesBytes(const FeedForward& ffn);
   static int64_t HeadBytes(const NormWeights& norm, const WeightView& head);
   static int64_t PredictorBytes(const LayerPredictor& predictor, const ModelConfig& config);
 
@@ -52,6 +53,7 @@ class GpuDevice final : public Device {
 
   absl::Status LoadAttention(int64_t layer, const LayerWeights& weights) override;
   absl::Status LoadNeurons(int64_t layer, const BundleView& bundles, std::vector<uint32_t> neurons) override;
+  absl::Status LoadMatrices(int64_t layer, const FeedForward& ffn) override;
   absl::Status LoadPredictor(int64_t layer, const LayerPredictor& predictor,
                              std::span<const std::vector<uint32_t>> tables, const WeightView& gate) override;
   absl::Status LoadHead(const NormWeights& norm, const WeightView& head) override;
@@ -94,8 +96,14 @@ class GpuDevice final : public Device {
     };
     std::vector<Masks> masks;  // (tables), where each table's lie; the device's own at 0
   };
+  // A whole layer's block, in place of bundles.
+  struct Matrices {
+    WeightView gate, up;  // (d_ff, d_model); up of gated blocks
+    WeightView down;      // (d_model, d_ff)
+  };
   struct Layer {
     std::optional<AttentionWeights> attention;
+    std::optional<Matrices> matrices;
     BundleView neurons;             // n_neurons 0: none
     std::vector<uint32_t> numbers;  // the layer's number of each
     std::optional<Predictor> predictor;
@@ -161,6 +169,7 @@ class GpuDevice final : public Device {
   absl::Status EnqueuePredict(int64_t layer);
   absl::Status EnqueueNeurons(int64_t layer);
   absl::Status EnqueueDense(const BundleView& neurons);
+  absl::Status EnqueueMatrices(const Matrices& matrices);
   // y = x * transpose(w), of any number of tokens.
   absl::Status MatMul(const WeightView& w, MatrixView<const float> x, MatrixView<float> y);
   // Calls work(F32 rows of a tile, its first row) -> absl::Status for tiles of the weights.

@@ -146,8 +146,20 @@ absl::Status GpuDevice::EnqueuePredict(int64_t layer) {
                                        gpu_->compute());
 }
 
+absl::Status GpuDevice::EnqueueMatrices(const Matrices& matrices) {
+  const auto input = Rows(scratch_.input, config_.d_model), update = Rows(scratch_.update, config_.d_model);
+  const auto gate = Rows(scratch_.gate, config_.d_ff), up = Rows(scratch_.up, config_.d_ff);
+  TC_RETURN_IF_ERROR(MatMul(matrices.gate, input, gate));
+  if (config_.gated) TC_RETURN_IF_ERROR(MatMul(matrices.up, input, up));
+  TC_RETURN_IF_ERROR(gpu_->kernels().gated_activation(
+      ActivationOf(config_), gate, config_.gated ? up : MatrixView<float>{}, gate, gpu_->compute()));
+  return MatMul(matrices.down, gate, update);
+}
+
 absl::Status GpuDevice::EnqueueNeurons(int64_t layer) {
-  const BundleView& neurons = layers_[static_cast<size_t>(layer)].neurons;
+  const Layer& weights = layers_[static_cast<size_t>(layer)];
+  if (weights.matrices) return EnqueueMatrices(*weights.matrices);
+  const BundleView& neurons = weights.neurons;
   const bool dense = step_.mode == NeuronMode::kDense;
   if (dense && step_.n_tokens > kMostSparseTokens) return EnqueueDense(neurons);
   return gpu_->kernels().sparse_ffn(

@@ -233,12 +233,17 @@ void GpuDevice::Predict(int64_t layer, const DeviceStep&, std::span<MarkedNeuron
 
 void GpuDevice::Neurons(int64_t layer, const DeviceStep& step, const MarkedNeurons& marked) {
   if (failed()) return;
-  const BundleView& neurons = layers_[static_cast<size_t>(layer)].neurons;
+  const Layer& weights = layers_[static_cast<size_t>(layer)];
+  const BundleView& neurons = weights.neurons;
   if (step.mode == NeuronMode::kPredicted && predicted_layer_ != layer) Note(SendMarks(layer, marked));
   // What others wait for goes first.
   if (!wanted_.empty() || !marks_wanted_.empty()) Note(Publish());
   pending_.push_back({.kind = Pending::kNeurons, .layer = layer});
-  if (step.mode == NeuronMode::kDense) {
+  if (weights.matrices) {
+    work_.marked += config_.d_ff;
+    work_.bytes += weights.matrices->gate.size_bytes() + weights.matrices->up.size_bytes() +
+                   weights.matrices->down.size_bytes();
+  } else if (step.mode == NeuronMode::kDense) {
     work_.marked += neurons.n_neurons;
     work_.bytes += neurons.gate().size_bytes() + neurons.down().size_bytes() +
                    (neurons.gated ? neurons.up().size_bytes() : 0);

@@ -11,14 +11,15 @@
 namespace thermocline {
 namespace {
 
-// How many arrays of a layer a GPU aligns: norms, four matrices, cache, neurons, a predictor's four.
+// How many arrays of a layer a GPU aligns: norms, four matrices, cache, neurons, a predictor's four. A block
+// of matrices is three arrays, and has no predictor.
 constexpr int64_t kGpuArraysPerLayer = 12;
 
 // What parts of the model take on one kind of accelerator.
 struct PartSizes {
   int64_t scratch = 0;
   std::function<int64_t(const LayerWeights&)> attention;  // with its KV cache
-  std::function<int64_t(const BundleView&, int64_t n_neurons)> neurons;
+  std::function<int64_t(const FeedForward&, int64_t n_neurons)> neurons;
   std::function<int64_t(const LayerPredictor&)> predictor;
   std::function<int64_t(const ModelWeights&)> head;
 };
@@ -29,7 +30,10 @@ PartSizes SizesOn(DeviceKind kind, const ModelConfig& config, const DeviceLoadin
     return {
         .scratch = CpuDevice::ScratchBytes(config, loading.block_tokens, /*threads=*/1),
         .attention = [=](const LayerWeights& layer) { return layer.attention_bytes() + cache_bytes; },
-        .neurons = [](const BundleView& bundles, int64_t n) { return n * bundles.stride_bytes; },
+        .neurons =
+            [](const FeedForward& ffn, int64_t n) {
+              return ffn.layout == FfnLayout::kMatrices ? ffn.size_bytes() : n * ffn.bundles.stride_bytes;
+            },
         .predictor = [&config](const LayerPredictor& p) { return p.SizeBytes(config.d_model, config.d_ff); },
         .head = [](const ModelWeights& weights) { return weights.head_bytes(); }};
   }
@@ -38,7 +42,11 @@ PartSizes SizesOn(DeviceKind kind, const ModelConfig& config, const DeviceLoadin
               [=](const LayerWeights& layer) {
                 return GpuDevice::AttentionBytes(layer) + GpuArena::Aligned(cache_bytes);
               },
-          .neurons = GpuDevice::NeuronBytes,
+          .neurons =
+              [](const FeedForward& ffn, int64_t n) {
+                return ffn.layout == FfnLayout::kMatrices ? GpuDevice::MatricesBytes(ffn)
+                                                          : GpuDevice::NeuronBytes(ffn.bundles, n);
+              },
           .predictor = [&config](const LayerPredictor& p) { return GpuDevice::PredictorBytes(p, config); },
           .head =
               [](const ModelWeights& weights) {
@@ -56,7 +64,7 @@ int64_t NeededBytes(const ModelConfig& config, const ModelWeights& weights, cons
     const LayerPlacement& placed = placement.layers[l];
     const LayerWeights& layer = weights.layers[l];
     const auto n_neurons = std::ssize(placed.neurons[static_cast<size_t>(device)]);
-    if (n_neurons > 0) bytes += sizes.neurons(layer.ffn.bundles, n_neurons);
+    if (n_neurons > 0) bytes += sizes.neurons(layer.ffn, n_neurons);
     if (placed.attention_device == device) bytes += sizes.attention(layer);
     if (loading.predictors != nullptr && placed.predictor_device == device)
       bytes += sizes.predictor(loading.predictors->layers[l]);
@@ -114,7 +122,7 @@ absl::Status LoadLayer(const ModelConfig& config, LayerWeights& layer, int64_t i
   TC_RETURN_IF_ERROR(devices[static_cast<size_t>(placed.attention_device)]->LoadAttention(index, layer));
   FeedForward& ffn = layer.ffn;
   if (ffn.layout == FfnLayout::kMatrices) {
-    return loaded.cpu->LoadMatrices(index, ffn);
+    return devices[static_cast<size_t>(*placed.only_device())]->LoadMatrices(index, ffn);
   }
   if (loading.predictors != nullptr) {
     TC_RETURN_IF_ERROR(devices[static_cast<size_t>(placed.predictor_device)]->LoadPredictor(

@@ -39,6 +39,7 @@ struct LoadedDevices {
   std::vector<std::unique_ptr<Device>> devices;
 };
 
+// Weights that lie as matrices must be placed in whole layers.
 // The CPU's device borrows from `weights`, which must outlive the result. Neurons that go to an accelerator
 // leave `weights` unless keep_host_copy: the bundles of a split layer are copied to where they belong and
 // given back.

@@ -7,6 +7,13 @@
 
 namespace thermocline {
 
+std::optional<int> LayerPlacement::only_device() const {
+  const auto is_held = [](const auto& of_device) { return !of_device.empty(); };
+  const auto held = std::ranges::find_if(neurons, is_held);
+  if (std::ranges::count_if(neurons, is_held) != 1) return std::nullopt;
+  return static_cast<int>(held - neurons.begin());
+}
+
 ModelPlacement PlaceOnCpu(const ModelConfig& config) {
   std::vector<uint32_t> all(static_cast<size_t>(config.d_ff));
   std::iota(all.begin(), all.end(), 0u);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "core/status.h"
@@ -17,6 +18,8 @@ struct LayerPlacement {
   std::vector<std::vector<uint32_t>> neurons;  // (devices), each ascending; together every neuron once
 
   bool has_neurons(int device) const { return !neurons[static_cast<size_t>(device)].empty(); }
+  // That holds all of them; nullopt: several hold some.
+  std::optional<int> only_device() const;
 };
 
 struct ModelPlacement {

@@ -46,8 +46,6 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelConf
     return InvalidArgument("mode {} leaves silent neurons out; with {} none is ever silent",
                            NameOf(options.mode), NameOf(config.activation));
   }
-  if (options.plan != nullptr && !bundled)
-    return InvalidArgument("a plan places neurons, the model's weights are laid out as matrices");
   if (options.mode == NeuronMode::kPredicted && options.predictors == nullptr)
     return InvalidArgument("mode predicted needs predictors; thermocline profile trains them");
   TC_RETURN_IF_ERROR(CheckKvType(options.kv_type, config));
@@ -84,6 +82,14 @@ absl::Status Transformer::Prepare(ModelWeights& weights, const TransformerOption
 
   if (options.plan != nullptr) {
     TC_ASSIGN_OR_RETURN(placement_, PlacementOf(*options.plan, config_));
+    for (size_t l = 0; l < placement_.layers.size(); ++l) {
+      if (weights.layers[l].ffn.layout == FfnLayout::kMatrices && !placement_.layers[l].only_device()) {
+        return InvalidArgument(
+            "the plan splits layer {} between devices, the model's weights are laid out as matrices: only "
+            "whole layers can be placed",
+            l);
+      }
+    }
   } else {
     placement_ = PlaceOnCpu(config_);
   }

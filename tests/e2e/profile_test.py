@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""thermocline profile and plan on the demo model: contract, determinism, resuming, merging, predictors, refusals that overwrite nothing.
+"""thermocline profile and plan on the demo model: contract, determinism, resuming, merging, predictors, refusals that overwrite nothing; and from
+profile to run on tiny models of other architectures.
 
 usage: profile_test.py THERMOCLINE SOURCE_DIR
 SPDX-License-Identifier: Apache-2.0
@@ -266,6 +267,92 @@ class PredictorTest(unittest.TestCase):
         self.assertEqual(result.returncode, 1, result)
         self.assertIn(b"is removed", result.stderr)
         self.assertNotIn("predictor.safetensors", digests(self.root / "of_other"))
+
+
+# Tiny models of make_architectures.py, and whether every token reads every neuron of theirs.
+TINY = {"opt": False, "nemotron": False, "bamboo": False, "minicpm": False, "falconrelu": False, "falcon7b": True, "bitnet": True, "llama": True}
+LETTERS = "abcdefghijklmnopqrstuvwxyz ,.'\n"
+
+
+def write_tokenizer(folder):
+    """A token a letter; the other ids of 48 stand for nothing that is in the text."""
+    vocab = {"<unk>": 0, "<s>": 1, "</s>": 2}
+    for letter in LETTERS:
+        vocab[{" ": "\u0120", "\n": "\u010a"}.get(letter, letter)] = len(vocab)
+    while len(vocab) < 48:
+        vocab[f"~{len(vocab)}"] = len(vocab)
+    special = [{"id": i, "content": t, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+               for t, i in list(vocab.items())[:3]]
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    (folder / "tokenizer.json").write_text(json.dumps({
+        "version": "1.0", "added_tokens": special, "normalizer": None, "pre_tokenizer": level, "post_processor": None, "decoder": level,
+        "model": {"type": "BPE", "unk_token": None, "vocab": vocab, "merges": []}}))
+
+
+class ArchitectureTest(unittest.TestCase):
+    """profile, plan and run; the emulated accelerator holds whole layers where every neuron is read."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.root = Path(tempfile.mkdtemp())
+        cls.corpus = cls.root / "corpus.txt"
+        text = VALID.read_text()[:3000].lower()
+        cls.corpus.write_text("".join(letter for letter in text if letter in LETTERS))
+        hardware = json.loads(HARDWARE.read_text())
+        hardware["accelerators"][0]["sync_micros_samples"] = [1e-4]  # layers of microseconds: joins must cost next to nothing
+        cls.hardware = cls.root / "hardware.json"
+        cls.hardware.write_text(json.dumps(hardware))
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.root)
+
+    def model(self, name):
+        folder = self.root / name
+        shutil.copytree(SOURCE / "tests" / "support" / "golden" / "architectures" / name, folder)
+        write_tokenizer(folder)
+        return folder
+
+    def generated(self, model, *more):
+        answer = run_json("run", model, "--prompt", "the sun is", "--max-tokens", 12, "--temperature", 0, "--kv-type", "f32", "--threads", 2, *more)
+        return answer["token_ids"]
+
+    def test_profile_plan_and_run(self):
+        for name, all_read in TINY.items():
+            with self.subTest(name):
+                model, out = self.model(name), self.root / f"{name}.profile"
+                base = ("--device", "host", "--kv-type", "f32")
+                answer = run_json("profile", model, "--corpus", self.corpus, "--hardware", self.hardware, "--gpu-memory", "64MiB", "--out", out,
+                                  "--predictor", "none", *base)
+                everything = answer["plan"]["devices"][1]
+                # Room for more than one of two layers.
+                budget = everything["scratch_bytes"] + (everything["used_bytes"] - everything["scratch_bytes"]) * 7 // 10
+                plan = run_json("plan", out, "--gpu-memory", budget, "--write", *base)
+                self.assertEqual((answer["activity"]["rule"], answer["activity"]["threshold"]), ("not zero", 0))
+                self.assertEqual({layer["sparsity"] < 0.01 for layer in answer["layers"]}, {name in ("falcon7b", "llama")})
+                self.assertGreater(plan["hot_neurons"], 0)
+                if all_read:
+                    self.assertEqual((plan["by_layer"], plan["whole_layers"]), (True, 1))
+                    self.assertIn("every token reads every neuron", plan["by_layer_reason"])
+                    self.assertIn("1 of 2 layers are whole on", plan["by_layer_reason"])
+                    self.assertIn("planned by layer", (out / "report.html").read_text().lower())
+                else:
+                    self.assertEqual(plan["by_layer_reason"] is None, not plan["by_layer"])
+                alone = self.generated(model)
+                self.assertEqual(self.generated(model, "--profile", out, "--device", "host", "--mode", "dense" if all_read else "exact"), alone)
+
+    def test_a_magnitude_makes_some_neurons_silent_but_they_are_read(self):
+        model, out = self.model("phi3"), self.root / "phi3.profile"
+        answer = run_json("profile", model, "--corpus", self.corpus, "--hardware", self.hardware, "--gpu-memory", "64MiB", "--out", out,
+                          "--device", "host", "--threshold", "0.1")
+        self.assertEqual(answer["activity"]["rule"], "magnitude")
+        self.assertTrue(all(0.1 < layer["sparsity"] < 0.9 for layer in answer["layers"]), answer)
+        self.assertTrue(answer["plan"]["by_layer"])
+        result = run("profile", model, "--corpus", self.corpus, "--hardware", self.hardware, "--out", out, "--device", "host", "--predictor", "mlp")
+        self.assertEqual(result.returncode, 2, result)
+        self.assertIn(b"--predictor: is mlp, but every token reads every neuron", result.stderr)
+        result = run("plan", out, "--device", "host", "--gpu-memory", "64MiB")
+        self.assertIn(b"planned by layer: activation silu is zero on no range of inputs", result.stdout)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ Plan SamplePlan() {
                    {.device = 0, .bytes = 20, .probability = 0.125, .neurons = {0, 2}}};
     plan.layers.push_back(layer);
   }
-  plan.prediction = {12.5, "memory", 0.001, 0.75, 0.5};
+  plan.prediction = {12.5, "memory", 0.001, 0.75, 0.5, "planned by layer: alike"};
   plan.alternatives = {{"global top-k", 24, {10, "synchronisation", 0.1, 0.5, 0.25}},
                        {"first n layers", 16, {9, "gpu bandwidth", 0.2, 0.4, 0.125}}};
   return plan;
@@ -61,6 +61,7 @@ void ExpectSame(const PlanPrediction& a, const PlanPrediction& b) {
   EXPECT_EQ(a.gap, b.gap);
   EXPECT_EQ(a.coverage, b.coverage);
   EXPECT_EQ(a.held_out_coverage, b.held_out_coverage);
+  EXPECT_EQ(a.by_layer, b.by_layer);
 }
 
 std::string BytesOf(const std::string& path) {
@@ -73,6 +74,16 @@ TEST(Plan, TotalsCountTheAccelerators) {
   EXPECT_EQ(plan.hot_neurons(), 24);
   EXPECT_EQ(plan.accelerator_bytes(), 255);
   EXPECT_EQ(plan.accelerator_budget(), 1007);
+}
+
+TEST(Plan, KnowsWhichLayersAreWhole) {
+  Plan plan = SamplePlan();
+  EXPECT_EQ(plan.whole_layers(), 0);
+  EXPECT_TRUE(plan.splits_layers());
+  for (size_t l = 0; l < plan.layers.size(); ++l)
+    for (PlanUnit& unit : plan.layers[l].units) unit.device = l < 5 ? 2 : 0;
+  EXPECT_EQ(plan.whole_layers(), 5);
+  EXPECT_FALSE(plan.splits_layers());
 }
 
 TEST(Plan, ReadsWhatWasWritten) {
@@ -185,6 +196,12 @@ const Row kRows[] = {
     {"cpu_not_first",
      [](M& m) { m.mutable_devices(0)->set_kind(v1::DEVICE_KIND_HOST); },
      {"devices[0].kind", "CPU comes first"}},
+    {"by_layer_of_two_lines",
+     [](M& m) { m.mutable_prediction()->set_by_layer("one\ntwo"); },
+     {"prediction.by_layer is no line"}},
+    {"by_layer_too_long",
+     [](M& m) { m.mutable_prediction()->set_by_layer(std::string(1001, 'a')); },
+     {"prediction.by_layer", "1000"}},
     {"no_name", [](M& m) { m.mutable_devices(1)->clear_name(); }, {"devices[1].name is empty"}},
     {"negative_budget",
      [](M& m) { m.mutable_devices(1)->set_budget_bytes(-1); },

@@ -56,12 +56,54 @@ TEST(BuildPlacementProblem, KeysAndValuesWeighWhatTheDeviceHoldsThemAs) {
   EXPECT_EQ(bytes(DeviceKind::kCuda, ElementType::kF16), 512 * 1024);
 }
 
+TEST(BuildPlacementProblem, SaysWhyEveryNeuronIsRead) {
+  ReportSample sample = Sample();
+  const auto why = [&sample] {
+    return BuildPlacementProblem(sample.profile, "hash", sample.hardware, {.budget_bytes = int64_t{1} << 30})
+        ->reads_all_because;
+  };
+  EXPECT_EQ(why(), "");
+  sample.profile.architecture = "bitnet-b1.58";
+  sample.profile.footprint.reads_every_neuron = true;
+  EXPECT_EQ(why(), "architecture bitnet-b1.58 norms its whole hidden layer");
+  sample.profile.activation = "gelu_tanh";
+  EXPECT_EQ(why(), "activation gelu_tanh is zero on no range of inputs");
+}
+
 TEST(BuildPlacementProblem, PredictorsOfOtherLayersAreRefused) {
   const ReportSample sample = Sample();
   PlanningOptions options;
   options.predictor_bytes = {1000, 2000};
   ExpectRefusal(BuildPlacementProblem(sample.profile, "hash", sample.hardware, options).status(),
                 {"predictors of 2 layers", "3"});
+}
+
+// Files mix types: every layer must fit what is planned for one.
+TEST(FootprintOf, TakesTheLargestLayer) {
+  const ModelConfig config{.activation = Activation::kSilu,
+                           .n_layers = 2,
+                           .d_model = 64,
+                           .d_ff = 96,
+                           .n_heads = 2,
+                           .n_kv_heads = 1,
+                           .d_head = 32,
+                           .n_vocab = 64,
+                           .context_length = 32,
+                           .rope_dimensions = 32};
+  ModelWeights weights;
+  weights.head = {.type = ElementType::kF16, .rows = 64, .cols = 64};
+  for (const ElementType type : {ElementType::kQ4_0, ElementType::kQ8_0}) {
+    LayerWeights& layer = weights.layers.emplace_back();
+    layer.ffn.gate = layer.ffn.up = {.type = ElementType::kQ4_0, .rows = 96, .cols = 64};
+    layer.ffn.down = {.type = type, .rows = 64, .cols = 96};
+  }
+  weights.layers[0].query = {.type = ElementType::kF32, .rows = 64, .cols = 64};
+  const ModelFootprint footprint = FootprintOf(config, weights);
+  EXPECT_EQ(footprint.neuron_bytes, 36 + 36 + 68);  // 64 x 96 elements of down are 68 bytes a neuron
+  EXPECT_EQ(footprint.attention_bytes, 64 * 64 * 4);
+  EXPECT_TRUE(footprint.reads_every_neuron);
+  // A GPU aligns each matrix: 96 * 36 and 64 * 102 bytes to multiples of 256.
+  EXPECT_EQ(footprint.gpu.neuron_bytes, (2 * 3584 + 6656 + 95) / 96);
 }
 
 // Q4_0 rows of 18 bytes a block of 32, Q8_0 of 34, F16 of 2 bytes an element.

@@ -94,6 +94,21 @@ TEST(RenderReport, HeadlineShowsThePlansFigures) {
   EXPECT_THAT(Element(page, "figure-gap", "div"), HasSubstr(">0.8\u00a0%<"));
 }
 
+TEST(RenderReport, SaysWhenWholeLayersWerePlacedAndWhenANeuronIsActive) {
+  ReportSample sample = SkewedSample(2, 16);
+  EXPECT_THAT(Render(sample), Not(HasSubstr("id=\"by-layer\"")));
+  EXPECT_THAT(Render(sample), HasSubstr("a neuron is active when its activation is not zero<"));
+  sample.plan.prediction.by_layer = "planned by layer: 1 < 1.05";
+  sample.profile.activation = "silu";
+  EXPECT_THAT(Element(Render(sample), "by-layer", "p"), HasSubstr("Planned by layer: 1 &lt; 1.05."));
+  EXPECT_THAT(Render(sample), HasSubstr("which for silu is always"));
+  sample.profile.threshold = 0.25;
+  EXPECT_THAT(Render(sample), HasSubstr("the magnitude of its activation is above 0.25<"));
+  sample.profile = SkewedSample(2, 16).profile;
+  sample.profile.activation = "drelu";
+  EXPECT_THAT(Render(sample), HasSubstr("its gate fires"));
+}
+
 TEST(RenderReport, MemoryTableShowsEveryTenant) {
   ReportSample sample = SkewedSample(2, 16);
   PlanDevice& gpu = sample.plan.devices[1];

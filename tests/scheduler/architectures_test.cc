@@ -174,6 +174,53 @@ TEST_P(Architectures, EqualHuggingFaceOverTwoDevices) {
   }
 }
 
+// As their weights lie without a plan: bundles where neurons can be silent, else the file's matrices.
+TEST_P(Architectures, WholeLayersOnEitherDeviceGiveTheSameBits) {
+  const std::string path = kFolder + GetParam();
+  const auto alone = Load(path);
+  ASSERT_NE(alone, nullptr);
+  const std::vector<TokenId> tokens = CasesOf(GetParam()).back().tokens;
+  const auto expected = AllLogits(*alone, tokens, StepKind::kPrefill);
+  for (const uint32_t on_accelerator : {0b01u, 0b10u, 0b111u}) {
+    const Plan plan = testing::LayersPlan(alone->checkpoint->config, on_accelerator);
+    const auto split = Load(path, {.plan = &plan});
+    ASSERT_NE(split, nullptr);
+    EXPECT_EQ(AllLogits(*split, tokens, StepKind::kPrefill), expected) << on_accelerator;
+    EXPECT_EQ(AllLogits(*split, tokens, StepKind::kDecode), AllLogits(*alone, tokens, StepKind::kDecode));
+  }
+}
+
+// What a device would take to the byte, and one byte less.
+TEST(WholeLayers, OfMatricesFitTheBudgetOrAreRefused) {
+  const auto alone = Load(kFolder + "bitnet");  // with a norm inside the block
+  ASSERT_NE(alone, nullptr);
+  const ModelConfig& config = alone->checkpoint->config;
+  const CpuContext cpu{.team = alone->team.get(), .kernels = &BestKernels()};
+  const auto load = [&](const Plan& plan) {
+    return Transformer::Create(config, alone->weights, cpu, {.plan = &plan});
+  };
+  Plan plan = testing::LayersPlan(config, 0b10);
+  const auto fits = load(plan);
+  ASSERT_TRUE(fits.ok()) << fits.status();
+  const int64_t used = (*fits)->devices()[1]->used_bytes();
+  EXPECT_GT(used, alone->weights.layers[1].ffn.size_bytes());
+  plan.devices[1].budget_bytes = used;
+  EXPECT_TRUE(load(plan).ok());
+  plan.devices[1].budget_bytes = used - 1;
+  EXPECT_EQ(load(plan).status().code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST(WholeLayers, MatricesAreNotSplit) {
+  const auto alone = Load(kFolder + "llama");
+  ASSERT_NE(alone, nullptr);
+  const CpuContext cpu{.team = alone->team.get(), .kernels = &BestKernels()};
+  const Plan plan = testing::RandomPlan(alone->checkpoint->config, 0.5, 1);
+  const absl::Status status =
+      Transformer::Create(alone->checkpoint->config, alone->weights, cpu, {.plan = &plan}).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(std::string(status.message()).find("splits layer 0"), std::string::npos) << status;
+}
+
 TEST_P(Architectures, EqualHuggingFaceFromGguf) {
   const std::string path = kFolder + GetParam() + ".gguf";
   if (!std::filesystem::exists(path)) return;  // llama.cpp has no names for it

@@ -76,7 +76,8 @@ class GpuDeviceTest : public ::testing::TestWithParam<GpuKind> {
   absl::StatusOr<std::unique_ptr<Transformer>> TryLoad(TransformerOptions options) {
     options.kv_type = ElementType::kF32;  // what GPUs hold
     const CpuContext cpu{.team = team_.get(), .kernels = &BestKernels()};
-    weights_.push_back(std::make_unique<ModelWeights>(*ModelWeights::Load(*checkpoint_, cpu)));
+    weights_.push_back(
+        std::make_unique<ModelWeights>(*ModelWeights::Load(*checkpoint_, cpu, {.ffn_layout = layout_})));
     options.open_gpu = [this](int ordinal) {
       if (GetParam() == GpuKind::kCuda) return OpenGpu(ordinal);
       return OpenEmulatedGpu({.total_memory_bytes = total_memory_bytes_, .faults = faults_});
@@ -122,6 +123,7 @@ class GpuDeviceTest : public ::testing::TestWithParam<GpuKind> {
   const TemporaryFolder folder_;
   const std::string path_ = folder_.Path("model.gguf");
   std::optional<Checkpoint> checkpoint_;
+  FfnLayout layout_ = FfnLayout::kAuto;
   std::unique_ptr<ThreadTeam> team_;
   std::vector<std::unique_ptr<ModelWeights>> weights_;
   std::shared_ptr<EmulatedFaults> faults_ = std::make_shared<EmulatedFaults>();
@@ -151,6 +153,31 @@ TEST_P(GpuDeviceTest, EverySplitSaysWhatTheCpuSays) {
       // Long steps go through cuBLAS.
       ExpectClose(Run(*transformer, tokens, tokens.size(), StepKind::kPrefill), dense, tolerance, "prefill");
       EXPECT_EQ(faults_->misuse(), "");
+    }
+  }
+}
+
+// Blocks whose weights lie as in the file, as those of SiLU models do.
+TEST_P(GpuDeviceTest, WholeLayersOfMatricesSayWhatTheCpuSays) {
+  const std::vector<TokenId> tokens = RandomTokens(17, 6);
+  layout_ = FfnLayout::kMatrices;
+  for (const ElementType type : {ElementType::kF32, ElementType::kQ4_K}) {
+    Open(type);
+    const float tolerance = type == ElementType::kQ4_K ? kRequantisedTolerance : kSplitTolerance;
+    const std::vector<float> dense = Run(*Load({}), tokens, tokens.size(), StepKind::kPrefill);
+    for (const uint32_t on_gpu : {0b10u, 0b11u}) {
+      Plan plan = testing::LayersPlan(checkpoint_->config, on_gpu, DeviceKind::kCuda);
+      const auto transformer = Load({.plan = &plan});
+      ExpectClose(Run(*transformer, tokens, 16, StepKind::kDecode), dense, tolerance,  // 16 tokens, then one
+                  fmt::format("{}, layers {:b}", NameOf(type), on_gpu));
+      ExpectClose(Run(*transformer, tokens, tokens.size(), StepKind::kPrefill), dense, tolerance, "prefill");
+      EXPECT_EQ(transformer->last_step().marked_neurons,
+                checkpoint_->config.n_layers * checkpoint_->config.d_ff);
+      EXPECT_EQ(faults_->misuse(), "");
+      plan.devices[1].budget_bytes = GpuOf(*transformer).used_bytes();
+      EXPECT_TRUE(TryLoad({.plan = &plan}).ok());
+      --plan.devices[1].budget_bytes;
+      EXPECT_EQ(TryLoad({.plan = &plan}).status().code(), absl::StatusCode::kResourceExhausted);
     }
   }
 }

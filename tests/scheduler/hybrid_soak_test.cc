@@ -38,6 +38,9 @@ class DelayingDevice final : public Device {
   absl::Status LoadNeurons(int64_t layer, const BundleView& bundles, std::vector<uint32_t> neurons) override {
     return device_->LoadNeurons(layer, bundles, std::move(neurons));
   }
+  absl::Status LoadMatrices(int64_t layer, const FeedForward& ffn) override {
+    return device_->LoadMatrices(layer, ffn);
+  }
   absl::Status LoadPredictor(int64_t layer, const LayerPredictor& predictor,
                              std::span<const std::vector<uint32_t>> tables, const WeightView& gate) override {
     return device_->LoadPredictor(layer, predictor, tables, gate);

@@ -11,11 +11,12 @@
 #include "model/weights.h"
 #include "scheduler/evaluation.h"
 #include "scheduler/transformer.h"
+#include "tests/support/split_plans.h"
 
 namespace thermocline {
 namespace {
 
-class SmolLm2 : public testing::Test {
+class SmolLm2 : public ::testing::Test {
  protected:
   void SetUp() override {
     const char* folder = std::getenv("THERMOCLINE_TEST_MODELS");
@@ -76,6 +77,17 @@ TEST_F(SmolLm2, GreedyTokensAndFirstLogitsMatch) {
 
 TEST_F(SmolLm2, PerplexityMatches) {
   EXPECT_NEAR(Perplexity(*transformer_) / golden_["perplexity"].get<double>(), 1, 1e-3);
+}
+
+// Packed matrices, every other layer on the emulated accelerator.
+TEST_F(SmolLm2, WholeLayersOnTwoDevicesGiveTheSameBits) {
+  const Plan plan = testing::LayersPlan(checkpoint_->config, 0x55555555);
+  const auto prompt = golden_["cases"][0]["prompt_ids"].get<std::vector<TokenId>>();
+  const std::unique_ptr<Transformer> alone = Load({}), split = Load({.plan = &plan});
+  std::vector<float> expected(static_cast<size_t>(alone->n_vocab())), logits = expected;
+  ASSERT_TRUE(alone->Forward({.tokens = prompt}, expected).ok());
+  ASSERT_TRUE(split->Forward({.tokens = prompt}, logits).ok());
+  EXPECT_EQ(logits, expected);
 }
 
 // What rounding activations, and keys and values, to 8 bits costs.

@@ -44,6 +44,21 @@ inline Plan RandomPlan(const ModelConfig& config, double hot, uint32_t seed,
   return plan;
 }
 
+// A plan of whole layers, each on the CPU or the accelerator by bit l of `on_accelerator`; the head goes with
+// the last.
+inline Plan LayersPlan(const ModelConfig& config, uint32_t on_accelerator,
+                       DeviceKind accelerator = DeviceKind::kHost) {
+  Plan plan = RandomPlan(config, 0, 1, accelerator);
+  for (size_t l = 0; l < plan.layers.size(); ++l) {
+    const int device = static_cast<int>(on_accelerator >> l & 1);
+    PlanLayer& layer = plan.layers[l];
+    layer.attention_device = layer.kv_cache_device = layer.predictor_device = device;
+    for (PlanUnit& unit : layer.units) unit.device = device;
+    plan.devices[1].head_bytes = device;
+  }
+  return plan;
+}
+
 // Sign predictors with one threshold: -d_model marks every neuron, d_model none.
 inline PredictorSet SignPredictors(const ModelConfig& config, double threshold) {
   PredictorSet set{.model = {.n_layers = config.n_layers, .d_model = config.d_model, .d_ff = config.d_ff}};

@@ -3,7 +3,7 @@
 
 usage: make_architectures.py OUT_FOLDER          (tests/support/golden/architectures; needs torch, transformers 5, safetensors, gguf)
 Each OUT/NAME/ holds config.json and model.safetensors; OUT/golden.json the tokens and logits of several prompts, the longest past any
-sliding window. OUT/NAME.gguf is the same model under llama.cpp's names, where those are defined.
+sliding window; OUT/activity.json for how many tokens of the longest each neuron was active. OUT/NAME.gguf is the same model under llama.cpp's names, where those are defined.
 Models whose code is not part of transformers are the library's Llama or Mistral with the difference applied here: sparsellama and
 minicpm (FATReLU: x where x >= threshold; MiniCPM's scales of embedding, residual stream and logits), bamboo (ReLU of gate and up).
 BitNet is computed from plain weights: no quantisation of activations; ternary weights are rounded and packed by the library.
@@ -237,10 +237,37 @@ def stored(model):
     return tensors
 
 
+ABOVE = 0.1  # magnitude above which neurons of SiLU and GELU count as active: they have no true zeros
+FIRST_PRODUCTS = ("gate_proj", "gate_up_proj", "fc1", "dense_h_to_4h", "up_proj")  # gated, fused, OPT, Falcon, other ungated
+
+
+def active_counts(name, model, config, tokens):
+    """For how many of the tokens each neuron of each layer is active: its activation, before it meets the up product, is not zero."""
+    suffix = next(s for s in FIRST_PRODUCTS if any(n.endswith("." + s) for n, _ in model.named_modules()))
+    products, counts = [], []
+    hooks = [module.register_forward_hook(lambda _module, _inputs, output: products.append(output.reshape(-1, output.shape[-1])))
+             for n, module in model.named_modules() if n.endswith("." + suffix)]
+    with torch.no_grad():
+        model(torch.tensor([tokens]))
+    for hook in hooks:
+        hook.remove()
+    kind = next(k for k in (getattr(config, field, None) for field in ("hidden_activation", "hidden_act", "activation_function", "activation")) if k)
+    function = Fatrelu() if name in ("sparsellama", "minicpm") else torch.relu if name == "bamboo" else hf.activations.ACT2FN[kind]
+    smooth = not isinstance(function, Fatrelu) and name != "bamboo" and kind not in ("relu", "relu2")
+    for x in products:
+        x = x.chunk(2, dim=-1)[0] if suffix == "gate_up_proj" else x
+        magnitude = function(x).abs()
+        border = magnitude - ABOVE if smooth else x - 0.02 if isinstance(function, Fatrelu) else x
+        assert border.abs().min() > 5e-6, (name, "rounding decides")
+        counts.append((magnitude > (ABOVE if smooth else 0)).sum(dim=0).tolist())
+    return {"threshold": ABOVE if smooth else 0, "active": counts}
+
+
 def main():
     out = Path(sys.argv[1])
     out.mkdir(parents=True, exist_ok=True)
     golden = {"made_with": f"torch {torch.__version__}, transformers {hf.__version__}, float32", "models": {}}
+    activity = {"made_with": golden["made_with"], "models": {}}
     for name, (config, change, fields) in MODELS.items():
         config._attn_implementation = "eager"
         model = hf.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
@@ -268,8 +295,10 @@ def main():
                 logits = model(torch.tensor([tokens])).logits[0]
             cases.append({"tokens": tokens, "logits": [[round(v, 6) for v in row] for row in logits[-2:].tolist()]})
         golden["models"][name] = cases
+        activity["models"][name] = {"tokens": cases[-1]["tokens"]} | active_counts(name, model, config, cases[-1]["tokens"])
         print(name, [round(max(map(abs, c["logits"][-1])), 2) for c in cases])
     (out / "golden.json").write_text(json.dumps(golden) + "\n")
+    (out / "activity.json").write_text(json.dumps(activity) + "\n")
 
 
 main()
