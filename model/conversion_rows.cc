@@ -68,7 +68,7 @@ void SourceRows::Read(int64_t row, std::span<float> out) const {
 }
 
 const std::byte* SourceRows::Bytes(int64_t row) const {
-  if (!vector_.empty() || matrix_.type != tensor_->type) return nullptr;
+  if (!vector_.empty() || matrix_.type != tensor_->type || !InfoOf(matrix_.type).quantized()) return nullptr;
   return matrix_.row_data(places_.empty() ? row : places_[static_cast<size_t>(row)]);
 }
 

@@ -25,7 +25,7 @@ class SourceRows {
   // Row `row` of the target in F32. Any thread may call. out: (tensor.cols()).
   void Read(int64_t row, std::span<float> out) const;
 
-  // The row's bytes where the source has them in the target's type; else null.
+  // The row's bytes where the source has them quantised in the target's type; else null.
   const std::byte* Bytes(int64_t row) const;
 
  private:

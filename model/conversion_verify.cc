@@ -78,7 +78,7 @@ double ErrorBound(ElementType type, std::span<const float> values) {
     case ElementType::kF16:
       return largest * 0x1p-11 + 0x1p-25;
     case ElementType::kBF16:
-      return largest * 0x1p-9 + 0x1p-133;
+      return largest * 0x1p-8 + 0x1p-133;
     case ElementType::kQ8_0:
       return largest * (0.5 / 127 + 0x1p-11) + kLeastScales;
     case ElementType::kQ4_0:
