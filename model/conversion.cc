@@ -218,8 +218,8 @@ class Conversion {
       TC_RETURN_IF_ERROR(writer.Append({slab.data(), static_cast<size_t>(count * row_bytes)}));
       unrecorded_bytes_ += count * row_bytes;
       written_bytes_ += static_cast<double>(count * row_bytes);
+      for (const auto& file : source_->tensors.files()) file->Release();
     }
-    for (const auto& file : source_->tensors.files()) file->Release();
     return absl::OkStatus();
   }
 

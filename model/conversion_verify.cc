@@ -38,27 +38,37 @@ RowError Compare(ElementType type, std::span<const float> source, std::span<floa
   return result;
 }
 
+// Gives the memory of what was read back after every slab of rows.
 absl::Status CompareTensor(const TensorInfo& found, const SourceRows& source, const PlannedTensor& planned,
-                           const CpuContext& context, ConversionReport::OfType& sums) {
+                           const CpuContext& context, absl::FunctionRef<void()> release,
+                           ConversionReport::OfType& sums) {
+  constexpr int64_t kSlabFloats = int64_t{4} << 20;
   const int64_t rows = planned.rows(), cols = planned.cols();
   const int64_t row_bytes = *RowBytes(planned.type, cols);
-  std::vector<RowError> errors(static_cast<size_t>(rows));
-  context.team->ParallelFor(rows, 16, [&](int64_t begin, int64_t end) {
-    std::vector<float> expected(static_cast<size_t>(cols)), written(expected.size());
-    for (int64_t r = begin; r < end; ++r) {
-      source.Read(r, expected);
-      context.kernels->dequantize(planned.type, found.bytes.data() + r * row_bytes, cols, written.data());
-      errors[static_cast<size_t>(r)] = Compare(planned.type, expected, written);
+  const int64_t slab_rows = std::clamp<int64_t>(kSlabFloats / cols, 1, rows);
+  std::vector<RowError> errors(static_cast<size_t>(slab_rows));
+  for (int64_t first = 0; first < rows; first += slab_rows) {
+    const int64_t count = std::min(slab_rows, rows - first);
+    context.team->ParallelFor(count, 4, [&](int64_t begin, int64_t end) {
+      std::vector<float> expected(static_cast<size_t>(cols)), written(expected.size());
+      for (int64_t r = begin; r < end; ++r) {
+        source.Read(first + r, expected);
+        const std::byte* bytes = found.bytes.data() + (first + r) * row_bytes;
+        context.kernels->dequantize(planned.type, bytes, cols, written.data());
+        errors[static_cast<size_t>(r)] = Compare(planned.type, expected, written);
+      }
+    });
+    for (int64_t r = 0; r < count; ++r) {
+      const RowError& error = errors[static_cast<size_t>(r)];
+      if (error.beyond_bound) {
+        return FailedPrecondition("{}: tensor '{}', row {}: what was written as {} is not what '{}' holds",
+                                  found.file, planned.target, first + r, NameOf(planned.type),
+                                  planned.source);
+      }
+      sums.error_squares += error.error_squares;
+      sums.weight_squares += error.weight_squares;
     }
-  });
-  for (int64_t r = 0; r < rows; ++r) {
-    const RowError& error = errors[static_cast<size_t>(r)];
-    if (error.beyond_bound) {
-      return FailedPrecondition("{}: tensor '{}', row {}: what was written as {} is not what '{}' holds",
-                                found.file, planned.target, r, NameOf(planned.type), planned.source);
-    }
-    sums.error_squares += error.error_squares;
-    sums.weight_squares += error.weight_squares;
+    release();
   }
   return absl::OkStatus();
 }
@@ -100,6 +110,10 @@ absl::Status VerifyConversion(const std::string& path, const Checkpoint& source,
                               ConversionReport& report) {
   TC_ASSIGN_OR_RETURN(const Checkpoint written, Checkpoint::Open(path, {.load_tokenizer = false}));
   TC_RETURN_IF_ERROR(CheckSameModel(plan.config, written.config, path));
+  const auto release = [&] {
+    for (const TensorTable* table : {&source.tensors, &written.tensors})
+      for (const auto& file : table->files()) file->Release();
+  };
   double done = 0;
   for (const PlannedTensor& planned : plan.tensors) {
     const TensorInfo* found = written.tensors.Find(planned.target);
@@ -109,13 +123,11 @@ absl::Status VerifyConversion(const std::string& path, const Checkpoint& source,
     TC_ASSIGN_OR_RETURN(const SourceRows rows,
                         SourceRows::Open(source, plan.config, planned, *context.kernels));
     ConversionReport::OfType& sums = report.types[std::string(NameOf(planned.type))];
-    TC_RETURN_IF_ERROR(CompareTensor(*found, rows, planned, context, sums));
+    TC_RETURN_IF_ERROR(CompareTensor(*found, rows, planned, context, release, sums));
     ++sums.tensors;
     sums.weights += planned.rows() * planned.cols();
     sums.bytes += static_cast<int64_t>(found->bytes.size());
     done += static_cast<double>(found->bytes.size());
-    for (const auto& file : source.tensors.files()) file->Release();
-    for (const auto& file : written.tensors.files()) file->Release();
   }
   return absl::OkStatus();
 }

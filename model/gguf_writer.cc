@@ -171,14 +171,15 @@ absl::StatusOr<GgufFileWriter> GgufFileWriter::Resume(const std::string& path, c
     const uint64_t size = header.tensors_[i].size_bytes;
     kept_bytes += size + Padding(size).size();
   }
-  TC_ASSIGN_OR_RETURN(FileReplacement file, FileReplacement::Resume(path, kept_bytes));
-  if (tensors_done == 0) {
-    TC_RETURN_IF_ERROR(file.Write(bytes));
-  } else {
-    TC_ASSIGN_OR_RETURN(const MappedFile found, MappedFile::Open(file.partial_path()));
-    if (std::memcmp(found.bytes().data(), bytes.data(), bytes.size()) != 0)
-      return FailedPrecondition("{}: belongs to another file", file.partial_path());
+  if (tensors_done > 0) {  // before anything is cut off
+    const std::string partial = path + ".partial";
+    TC_ASSIGN_OR_RETURN(const MappedFile found, MappedFile::Open(partial));
+    const std::string_view start(reinterpret_cast<const char*>(found.bytes().data()), found.bytes().size());
+    if (!start.starts_with(bytes))
+      return FailedPrecondition("{}: does not start as the file that is to be written", partial);
   }
+  TC_ASSIGN_OR_RETURN(FileReplacement file, FileReplacement::Resume(path, kept_bytes));
+  if (tensors_done == 0) TC_RETURN_IF_ERROR(file.Write(bytes));
   GgufFileWriter writer(std::move(file), header.tensors_);
   writer.current_ = tensors_done;
   return writer;

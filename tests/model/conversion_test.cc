@@ -112,8 +112,11 @@ TEST_F(ConversionTest, APartOfOtherWorkIsRefusedOrForced) {
   EXPECT_EQ(report->resumed_tensors, 0);
   // A state that says more than there is.
   ASSERT_FALSE(Run(Options("b.gguf"), 5).ok());
-  std::filesystem::resize_file(Path("b.gguf.partial"), 100);
-  ExpectRefusal(Run(Options("b.gguf")).status(), {"b.gguf.partial", "100 bytes"});
+  const std::string part = Bytes("b.gguf.partial");
+  folder_.Write("b.gguf.partial", part.substr(0, 3000));
+  ExpectRefusal(Run(Options("b.gguf")).status(), {"b.gguf.partial", "3000 bytes"});
+  folder_.Write("b.gguf.partial", part.substr(0, 100));
+  ExpectRefusal(Run(Options("b.gguf")).status(), {"b.gguf.partial", "does not start as"});
   folder_.Write("b.gguf.partial.json", "{}");
   ExpectRefusal(Run(Options("b.gguf")).status(), {"b.gguf.partial.json", "is missing"});
 }
