@@ -151,6 +151,8 @@ class Conversion {
           fmt::format("llama.cpp would compute {} where this model has {}: only Thermocline reads {}",
                       NameOf(architecture.activation), NameOf(config.activation), kGgufActivationKey));
     }
+    if (config.window.tokens > 0 && !architecture.gguf.starts_with("gemma"))
+      report_.notes.emplace_back("llama.cpp leaves the sliding windows of this architecture out");
     if (!options_.tokenizer && source_->format != "gguf")
       report_.notes.emplace_back("the file has no tokenizer");
     for (const ElementType type : source_->tensors.TypesByBytes()) {

@@ -3,11 +3,14 @@
 #include "model/conversion_plan.h"
 
 #include <absl/container/flat_hash_map.h>
+#include <absl/strings/match.h>
 
 #include <algorithm>
 #include <cmath>
 #include <numbers>
 #include <utility>
+
+#include "model/printable.h"
 
 namespace thermocline {
 namespace {
@@ -105,9 +108,10 @@ std::string ScalingDifference(const RopeScaling& expected, const RopeScaling& fo
 
 absl::StatusOr<ElementType> ParseConversionType(std::string_view name) {
   for (const NamedType& type : kTypes) {
-    if (type.name == name) return type.type;
+    if (absl::EqualsIgnoreCase({type.name.data(), type.name.size()}, {name.data(), name.size()}))
+      return type.type;
   }
-  return InvalidArgument("'{}' is unknown; known are {}", name, kConversionTypes);
+  return InvalidArgument("'{}' is unknown; known are {}", Printable(name), kConversionTypes);
 }
 
 uint32_t GgufFileType(ElementType asked) {

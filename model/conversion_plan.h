@@ -39,7 +39,7 @@ struct ConversionPlan {
 
 // The types that --type takes, for messages.
 inline constexpr std::string_view kConversionTypes = "f32, f16, bf16, q8_0, q4_0, q4_k, q6_k";
-// InvalidArgument naming the known ones.
+// Accepts any case. InvalidArgument naming the known ones.
 absl::StatusOr<ElementType> ParseConversionType(std::string_view name);
 // GGUF's general.file_type of a file whose matrices were asked to be of the type.
 uint32_t GgufFileType(ElementType asked);
