@@ -98,6 +98,26 @@ TEST_F(ConversionTest, GoesOnWhereItWasInterrupted) {
   }
 }
 
+TEST_F(ConversionTest, ShardsMakeTheSameFile) {
+  ASSERT_TRUE(Run(Options("whole.gguf")).ok());
+  SafetensorsWriter shards[2];
+  std::string map;
+  for (const SafetensorsWriter::Tensor& tensor : TinyLlamaSafetensors().tensors) {
+    const bool second = tensor.name.find("layers.1") != std::string::npos;
+    shards[second ? 1 : 0].tensors.push_back(tensor);
+    map += fmt::format(R"({}"{}":"{}.safetensors")", map.empty() ? "" : ",", tensor.name, second ? "b" : "a");
+  }
+  std::filesystem::remove(source() + "/model.safetensors");
+  folder_.Write("source/a.safetensors", shards[0].Bytes());
+  folder_.Write("source/b.safetensors", shards[1].Bytes());
+  folder_.Write("source/model.safetensors.index.json", R"({"weight_map":{)" + map + "}}");
+  ASSERT_FALSE(Run(Options("shards.gguf"), 9).ok());
+  const auto report = Run(Options("shards.gguf"));
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->resumed_tensors, 9);
+  EXPECT_EQ(Bytes("shards.gguf"), Bytes("whole.gguf"));
+}
+
 TEST_F(ConversionTest, APartOfOtherWorkIsRefusedOrForced) {
   ASSERT_FALSE(Run(Options("a.gguf"), 5).ok());
   ExpectRefusal(Run(Options("a.gguf", ElementType::kF16)).status(), {"a.gguf.partial", "other options"});
