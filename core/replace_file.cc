@@ -43,6 +43,7 @@ absl::StatusOr<FileReplacement> FileReplacement::Resume(std::string path, uint64
   if (descriptor < 0) return CannotBeWritten(path, errno);
   FileReplacement file(std::move(path), std::move(partial), descriptor, /*stays=*/true);
   if (flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK) return CannotBeWritten(file.path_, errno);
     return FailedPrecondition("{}: another process is writing it", file.partial_);
   }
   struct stat info {};

@@ -131,12 +131,32 @@ class Conversion {
         AddNoTokenizer(header_);
       }
     }
+    TC_RETURN_IF_ERROR(CheckKeys());
     for (const PlannedTensor& tensor : plan_.tensors)
       TC_RETURN_IF_ERROR(header_.AddTensor(tensor.target, tensor.shape, tensor.type));
     const auto divisors = std::ssize(plan_.config.rope_scaling.frequency_divisors);
     if (divisors > 0)
       return header_.AddTensor("rope_freqs.weight", std::vector<int64_t>{divisors}, ElementType::kF32);
     return absl::OkStatus();
+  }
+
+  // What a reader will make of the keys, before hours are spent on the tensors.
+  absl::Status CheckKeys() const {
+    const std::string bytes = header_.Bytes();
+    TC_ASSIGN_OR_RETURN(GgufFile gguf, GgufFile::Parse(std::as_bytes(std::span(bytes)), options_.out));
+    for (const PlannedTensor& tensor : plan_.tensors) {
+      TC_RETURN_IF_ERROR(gguf.tensors.Add({tensor.target, options_.out, tensor.type, tensor.shape, {}}));
+    }
+    const std::vector<float>& divisors = plan_.config.rope_scaling.frequency_divisors;
+    if (!divisors.empty()) {
+      TC_RETURN_IF_ERROR(gguf.tensors.Add({"rope_freqs.weight",
+                                           options_.out,
+                                           ElementType::kF32,
+                                           {std::ssize(divisors)},
+                                           std::as_bytes(std::span(divisors))}));
+    }
+    TC_ASSIGN_OR_RETURN(const ModelConfig found, ConfigFromGguf(gguf));
+    return CheckSameModel(plan_.config, found, options_.source);
   }
 
   void Note() {
