@@ -61,10 +61,15 @@ absl::Status CheckTokenizer(const GgufHeader& header, const Tokenizer& expected,
     if (!theirs.ok()) continue;  // a vocabulary that cannot spell it
     const auto ours = written->Encode(text, {});
     if (ours.ok() && *ours == *theirs) continue;
-    return Unimplemented(
-        "{}: its tokenizer gives other tokens under GGUF's keys (--without-tokenizer omits it)", source);
+    return Unimplemented("{}: its tokenizer gives other tokens under GGUF's keys", source);
   }
   return absl::OkStatus();
+}
+
+// What AddFolderTokenizer refuses can be left out.
+absl::Status WithAdvice(const absl::Status& status) {
+  if (status.ok()) return status;
+  return {status.code(), fmt::format("{} (--without-tokenizer omits it)", MessageOf(status))};
 }
 
 absl::Status AddFolderTokenizer(const std::string& folder, int64_t n_vocab, GgufHeader& header) {
@@ -126,7 +131,7 @@ class Conversion {
       AddGeneralKeys(plan_.config, NameOfSource(options_.source), GgufFileType(options_.type), header_);
       AddConfigKeys(plan_.config, header_);
       if (options_.tokenizer) {
-        TC_RETURN_IF_ERROR(AddFolderTokenizer(options_.source, plan_.config.n_vocab, header_));
+        TC_RETURN_IF_ERROR(WithAdvice(AddFolderTokenizer(options_.source, plan_.config.n_vocab, header_)));
       } else {
         AddNoTokenizer(header_);
       }

@@ -76,6 +76,7 @@ TEST_F(ConversionTest, SaysWhatItWrote) {
   EXPECT_EQ(*gguf.metadata.Uint("general.file_type"), 7u);
   EXPECT_EQ(*gguf.metadata.Uint("general.quantization_version"), 2u);
   EXPECT_EQ(*gguf.metadata.String("tokenizer.ggml.model"), "no_vocab");
+  ExpectRefusal(Checkpoint::Open(Path("a.gguf")).status(), {"a.gguf", "no tokenizer"});
   EXPECT_FALSE(gguf.metadata.Has("thermocline.activation"));
 }
 
@@ -164,7 +165,8 @@ TEST_F(ConversionTest, RefusesPathsByName) {
   ExpectRefusal(Run(options).status(), {"absent", "no such file"});
   options = Options("b.gguf");
   options.tokenizer = true;
-  ExpectRefusal(Run(options).status(), {"source", "neither tokenizer.json nor tokenizer.model"});
+  ExpectRefusal(Run(options).status(),
+                {"source", "neither tokenizer.json nor tokenizer.model", "--without-tokenizer"});
 }
 
 TEST_F(ConversionTest, RefusesValuesThatATypeCannotHold) {
