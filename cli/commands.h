@@ -17,6 +17,7 @@ struct Command {
 void AddRunCommand(CLI::App& program, Command& command);
 void AddServeCommand(CLI::App& program, Command& command);
 void AddCompleteCommand(CLI::App& program, Command& command);
+void AddConvertCommand(CLI::App& program, Command& command);
 void AddInspectCommand(CLI::App& program, Command& command);
 void AddDoctorCommand(CLI::App& program, Command& command);
 void AddEvalCommand(CLI::App& program, Command& command);

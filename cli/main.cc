@@ -18,6 +18,7 @@ int main(int argc, char** argv) {
 #endif
   thermocline::AddProfileCommand(program, command);
   thermocline::AddPlanCommand(program, command);
+  thermocline::AddConvertCommand(program, command);
   thermocline::AddInspectCommand(program, command);
   thermocline::AddDoctorCommand(program, command);
   thermocline::AddEvalCommand(program, command);

@@ -26,6 +26,9 @@ class MappedFile {
   const std::string& path() const { return path_; }
   std::span<const std::byte> bytes() const { return bytes_; }
 
+  // Gives back the memory of what was read so far; whatever is read again comes from the file again.
+  void Release() const;
+
  private:
   std::string path_;
   std::span<const std::byte> bytes_;

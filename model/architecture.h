@@ -34,10 +34,12 @@ struct TensorNames {
 // One row of the table of architectures. What differs between models of one architecture is read from their
 // files (gguf_config.cc, huggingface_config.cc); all of it ends up in a ModelConfig, which is what computes.
 struct Architecture {
-  std::string_view name;                      // in GGUF's general.architecture and in ModelConfig
-  std::string_view class_name;                // in Hugging Face's "architectures"; empty: GGUF only
-  std::string_view model_type;                // in Hugging Face's "model_type"
-  std::string_view gguf;                      // GGUF's general.architecture; empty: Hugging Face only
+  std::string_view name;        // in GGUF's general.architecture and in ModelConfig
+  std::string_view class_name;  // in Hugging Face's "architectures"; empty: GGUF only
+  std::string_view model_type;  // in Hugging Face's "model_type"
+  // GGUF's general.architecture; several may share one, whose first row in the table then is the one that
+  // files are read as. llama.cpp knows neither "opt" nor "thermocline-bitnet".
+  std::string_view gguf;
   Activation activation = Activation::kSilu;  // where the file does not say
   bool gated = true;
   NormKind norm = NormKind::kRms;

@@ -2,7 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/gguf_config.h"
 
+#include <algorithm>
 #include <cmath>
+#include <variant>
 
 #include "model/architecture.h"
 #include "model/printable.h"
@@ -37,6 +39,11 @@ class KeyReader {
     return Has(name) ? Float(name) : otherwise;
   }
   absl::StatusOr<std::string_view> String(std::string_view name) const { return metadata_.String(Key(name)); }
+  // Null unless the key holds an array of booleans.
+  const std::vector<bool>* Bools(std::string_view name) const {
+    const GgufMetadata::Value* value = metadata_.Find(Key(name));
+    return value == nullptr ? nullptr : std::get_if<std::vector<bool>>(value);
+  }
 
  private:
   const GgufMetadata& metadata_;
@@ -121,7 +128,9 @@ absl::Status ReadThreshold(const GgufMetadata& metadata, ModelConfig& config) {
 void ReadBlocks(const Architecture& architecture, const GgufFile& gguf, ModelConfig& config) {
   const auto has = [&](std::string_view tensor) { return gguf.tensors.Contains(tensor); };
   SetBlocks(architecture, config);
-  config.shared_norm = architecture.parallel_blocks && !has("blk.0.attn_norm_2.weight");
+  // Falcon's norm in front of the feed-forward block is called so only where that follows attention.
+  if (has("blk.0.ffn_norm.weight")) config.parallel_blocks = false;
+  config.shared_norm = config.parallel_blocks && !has("blk.0.attn_norm_2.weight");
   config.query_key_value_bias =
       architecture.query_key_value_bias || has("blk.0.attn_q.bias") || has("blk.0.attn_qkv.bias");
   config.attention_output_bias = architecture.attention_output_bias || has("blk.0.attn_output.bias");
@@ -130,12 +139,26 @@ void ReadBlocks(const Architecture& architecture, const GgufFile& gguf, ModelCon
 
 absl::Status ReadWindow(const KeyReader& keys, const Architecture& architecture, ModelConfig& config) {
   TC_ASSIGN_OR_RETURN(config.window.tokens, keys.IntegerOr("attention.sliding_window", 0));
-  TC_ASSIGN_OR_RETURN(const int64_t pattern,
-                      keys.IntegerOr("attention.sliding_window_pattern", architecture.window_pattern));
+  if (keys.Has("rope.freq_base_swa")) {
+    TC_ASSIGN_OR_RETURN(config.window.rope_theta, keys.Float("rope.freq_base_swa"));
+  }
+  constexpr std::string_view kPattern = "attention.sliding_window_pattern";
+  if (const std::vector<bool>* layers = keys.Bools(kPattern)) {  // their number is Validate's to check
+    config.window.layers = *layers;
+    return absl::OkStatus();
+  }
+  TC_ASSIGN_OR_RETURN(const int64_t pattern, keys.IntegerOr(kPattern, architecture.window_pattern));
   if (config.window.tokens == 0 || pattern == 0) return absl::OkStatus();
   if (config.n_layers < 1 || config.n_layers > kMostPatternLayers) return absl::OkStatus();  // Validate says
   for (int64_t l = 0; l < config.n_layers; ++l) config.window.layers.push_back((l + 1) % pattern != 0);
   return absl::OkStatus();
+}
+
+// How many rows of a table of positions come before the first position's.
+void ReadPositions(const GgufFile& gguf, ModelConfig& config) {
+  const TensorInfo* table = gguf.tensors.Find("position_embd.weight");
+  if (config.positions == PositionKind::kLearned && table != nullptr)
+    config.position_offset = std::max<int64_t>(0, table->shape.front() - config.context_length);
 }
 
 // What single architectures have besides. The constants are llama.cpp's for files that do not say.
@@ -143,7 +166,7 @@ absl::Status ReadScales(const KeyReader& keys, ModelConfig& config) {
   const std::string& name = config.architecture;
   const auto d_model = static_cast<double>(config.d_model);
   if (name.starts_with("gemma")) config.embedding_scale = std::sqrt(d_model);
-  if (name == "gemma3") config.window.rope_theta = 10000.0;
+  if (name == "gemma3" && config.window.rope_theta == 0) config.window.rope_theta = 10000.0;
   if (name == "gemma2") {
     TC_ASSIGN_OR_RETURN(config.attention_soft_cap, keys.FloatOr("attn_logit_softcapping", 50.0));
     TC_ASSIGN_OR_RETURN(config.logit_soft_cap, keys.FloatOr("final_logit_softcapping", 30.0));
@@ -177,10 +200,10 @@ absl::StatusOr<ModelConfig> ConfigFromGguf(const GgufFile& gguf, std::optional<A
   TC_ASSIGN_OR_RETURN(const Architecture architecture, FindArchitecture(name, file));
   if (architecture.gguf != name) {
     return Unimplemented(
-        "{}: architecture '{}' is read from Hugging Face folders only: GGUF has no names for it", file,
-        architecture.name);
+        "{}: general.architecture is '{}', expected '{}': GGUF has no names of its own for it", file,
+        architecture.name, architecture.gguf);
   }
-  const KeyReader keys(gguf.metadata, architecture.name);
+  const KeyReader keys(gguf.metadata, architecture.gguf);
   TC_ASSIGN_OR_RETURN(const int64_t n_experts, keys.IntegerOr("expert_count", 0));
   if (n_experts != 0) {
     return Unimplemented("{}: {} is {}, the limit is 0: mixtures of experts are not supported", file,
@@ -205,6 +228,7 @@ absl::StatusOr<ModelConfig> ConfigFromGguf(const GgufFile& gguf, std::optional<A
   TC_RETURN_IF_ERROR(ReadHeads(keys, file, config));
   config.rope_pairing = architecture.gguf_rope;
   TC_RETURN_IF_ERROR(ReadRope(keys, gguf, config));
+  ReadPositions(gguf, config);
   TC_RETURN_IF_ERROR(ReadWindow(keys, architecture, config));
   TC_RETURN_IF_ERROR(ReadScales(keys, config));
   TC_ASSIGN_OR_RETURN(config.n_vocab, VocabularySize(keys, gguf));

@@ -30,8 +30,14 @@ class GgufMetadata {
                              std::vector<std::string_view>>;
 
   explicit GgufMetadata(std::string file) : file_(std::move(file)) {}
-  // InvalidArgument on a duplicate or empty key.
-  absl::Status Add(std::string_view key, Value value);
+  // A pair as it lies in the file, for who copies it.
+  struct RawPair {
+    std::string_view key;
+    std::span<const std::byte> value;  // its type and the value
+  };
+
+  // InvalidArgument on a duplicate or empty key. `raw` is of the same pair.
+  absl::Status Add(std::string_view key, Value value, std::span<const std::byte> raw = {});
 
   bool Has(std::string_view key) const { return Find(key) != nullptr; }
   const Value* Find(std::string_view key) const;
@@ -47,9 +53,13 @@ class GgufMetadata {
 
   const std::string& file() const { return file_; }
   const absl::flat_hash_map<std::string, Value>& values() const { return values_; }
+  const std::vector<RawPair>& raw_pairs() const {
+    return raw_pairs_;
+  }  // in the file's order; borrowed from it
 
  private:
   std::string file_;
+  std::vector<RawPair> raw_pairs_;
   absl::flat_hash_map<std::string, Value> values_;
 };
 

@@ -35,11 +35,12 @@ absl::Status WrongType(const GgufMetadata& metadata, std::string_view key, std::
 
 }  // namespace
 
-absl::Status GgufMetadata::Add(std::string_view key, Value value) {
+absl::Status GgufMetadata::Add(std::string_view key, Value value, std::span<const std::byte> raw) {
   if (key.empty()) return InvalidArgument("{}: a metadata key is empty, the least length is 1", file_);
   if (!values_.try_emplace(std::string(key), std::move(value)).second) {
     return InvalidArgument("{}: metadata key '{}' is given twice, the limit is once", file_, Printable(key));
   }
+  if (!raw.empty()) raw_pairs_.push_back({key, raw});
   return absl::OkStatus();
 }
 

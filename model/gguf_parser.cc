@@ -98,13 +98,10 @@ class Parser {
     TC_ASSIGN_OR_RETURN(const std::string_view key,
                         cursor_.String(fmt::format("metadata key {}", index), kMostKeyBytes));
     const std::string field = fmt::format("metadata key '{}'", Printable(key));
+    const uint64_t begin = cursor_.position();
     TC_ASSIGN_OR_RETURN(const auto type, cursor_.Number<uint32_t>(field));
-    if (type == kArray) {
-      TC_ASSIGN_OR_RETURN(auto value, ReadArray(field));
-      return metadata.Add(key, std::move(value));
-    }
-    TC_ASSIGN_OR_RETURN(auto value, ReadScalar(type, field));
-    return metadata.Add(key, std::move(value));
+    TC_ASSIGN_OR_RETURN(auto value, type == kArray ? ReadArray(field) : ReadScalar(type, field));
+    return metadata.Add(key, std::move(value), bytes_.subspan(begin, cursor_.position() - begin));
   }
 
   template <typename Stored, typename Wide>

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "core/checked.h"
+#include "core/mapped_file.h"
 #include "model/ggml_type.h"
 #include "model/printable.h"
 
@@ -109,6 +110,21 @@ GgufHeader& GgufHeader::AddInts(std::string_view key, std::span<const int32_t> v
   return *this;
 }
 
+GgufHeader& GgufHeader::AddBools(std::string_view key, const std::vector<bool>& values) {
+  std::string& bytes = Pair(key, kArray);
+  Put<uint32_t>(bytes, kBool);
+  Put<uint64_t>(bytes, values.size());
+  for (const bool value : values) Put<uint8_t>(bytes, value);
+  return *this;
+}
+
+GgufHeader& GgufHeader::AddRaw(std::string_view key, std::span<const std::byte> value) {
+  ++pair_count_;
+  PutString(pairs_, key);
+  pairs_.append(reinterpret_cast<const char*>(value.data()), value.size());
+  return *this;
+}
+
 absl::Status GgufHeader::AddTensor(std::string_view name, std::span<const int64_t> shape, ElementType type) {
   if (name.empty() || name.size() > kMostNameBytes) {
     return InvalidArgument("a tensor's name has {} bytes, the limit is 1 to {}", name.size(), kMostNameBytes);
@@ -129,17 +145,44 @@ absl::Status GgufHeader::AddTensor(std::string_view name, std::span<const int64_
   return absl::OkStatus();
 }
 
-absl::StatusOr<GgufFileWriter> GgufFileWriter::Create(const std::string& path, const GgufHeader& header) {
+std::string GgufHeader::Bytes() const {
   std::string bytes = "GGUF";
   Put<uint32_t>(bytes, 3);
-  Put<uint64_t>(bytes, header.tensors_.size());
-  Put(bytes, header.pair_count_);
-  bytes += header.pairs_;
-  bytes += header.descriptions_;
+  Put<uint64_t>(bytes, tensors_.size());
+  Put(bytes, pair_count_);
+  bytes += pairs_;
+  bytes += descriptions_;
   bytes += Padding(bytes.size());
+  return bytes;
+}
+
+absl::StatusOr<GgufFileWriter> GgufFileWriter::Create(const std::string& path, const GgufHeader& header) {
   TC_ASSIGN_OR_RETURN(FileReplacement file, FileReplacement::Create(path));
-  TC_RETURN_IF_ERROR(file.Write(bytes));
+  TC_RETURN_IF_ERROR(file.Write(header.Bytes()));
   return GgufFileWriter(std::move(file), header.tensors_);
+}
+
+absl::StatusOr<GgufFileWriter> GgufFileWriter::Resume(const std::string& path, const GgufHeader& header,
+                                                      size_t tensors_done) {
+  TC_CHECK(tensors_done <= header.tensors_.size());
+  const std::string bytes = header.Bytes();
+  uint64_t kept_bytes = tensors_done == 0 ? 0 : bytes.size();
+  for (size_t i = 0; i < tensors_done; ++i) {
+    const uint64_t size = header.tensors_[i].size_bytes;
+    kept_bytes += size + Padding(size).size();
+  }
+  if (tensors_done > 0) {  // before anything is cut off
+    const std::string partial = path + ".partial";
+    TC_ASSIGN_OR_RETURN(const MappedFile found, MappedFile::Open(partial));
+    const std::string_view start(reinterpret_cast<const char*>(found.bytes().data()), found.bytes().size());
+    if (!start.starts_with(bytes))
+      return FailedPrecondition("{}: does not start as the file that is to be written", partial);
+  }
+  TC_ASSIGN_OR_RETURN(FileReplacement file, FileReplacement::Resume(path, kept_bytes));
+  if (tensors_done == 0) TC_RETURN_IF_ERROR(file.Write(bytes));
+  GgufFileWriter writer(std::move(file), header.tensors_);
+  writer.current_ = tensors_done;
+  return writer;
 }
 
 absl::Status GgufFileWriter::Append(std::span<const std::byte> bytes) {

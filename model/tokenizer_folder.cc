@@ -1,8 +1,10 @@
 // CreateTokenizerFromFolder: picks the tokenizer's file and applies what the files beside it say.
 // SPDX-License-Identifier: Apache-2.0
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
+#include <variant>
 
 #include "core/mapped_file.h"
 #include "model/printable.h"
@@ -11,6 +13,7 @@
 #include "model/tokenizer.h"
 #include "model/tokenizer_hints.h"
 #include "model/tokenizer_json.h"
+#include "model/tokenizer_parts.h"
 
 namespace thermocline {
 namespace {
@@ -53,21 +56,44 @@ absl::Status AppendAddedTokens(const std::vector<AddedToken>& added, SentencePie
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Tokenizer>> CreateTokenizerFromFolder(const std::string& folder) {
-  TC_ASSIGN_OR_RETURN(const TokenizerHints hints, ReadTokenizerHints(folder));
-  const std::string json_path = folder + "/tokenizer.json";
-  TC_ASSIGN_OR_RETURN(const std::optional<std::string> json, ReadIfThere(json_path, kMostTokenizerBytes));
-  if (json) {
-    TC_ASSIGN_OR_RETURN(const Json document, ParseStrictJson(*json, json_path));
-    return CreateFromTokenizerJson(document, json_path, hints);
+absl::StatusOr<std::unique_ptr<Tokenizer>> CreateFromParts(TokenizerParts parts) {
+  if (const auto* byte_level = std::get_if<ByteLevelOptions>(&parts.options))
+    return CreateByteLevelBpe(std::move(parts.vocabulary), *byte_level);
+  return CreateSentencePieceBpe(std::move(parts.vocabulary), std::get<SentencePieceOptions>(parts.options));
+}
+
+absl::StatusOr<FolderTokenizer> ReadFolderTokenizer(const std::string& folder, bool scores_first) {
+  FolderTokenizer tokenizer;
+  TC_ASSIGN_OR_RETURN(tokenizer.hints, ReadTokenizerHints(folder));
+  const TokenizerHints& hints = tokenizer.hints;
+  const std::string json_path = folder + "/tokenizer.json", model_path = folder + "/tokenizer.model";
+  std::optional<std::string> json, bytes;
+  if (scores_first) {
+    TC_ASSIGN_OR_RETURN(bytes, ReadIfThere(model_path, kMostTokenizerBytes));
   }
-  const std::string model_path = folder + "/tokenizer.model";
-  TC_ASSIGN_OR_RETURN(const std::optional<std::string> bytes, ReadIfThere(model_path, kMostTokenizerBytes));
+  if (!bytes) {
+    TC_ASSIGN_OR_RETURN(json, ReadIfThere(json_path, kMostTokenizerBytes));
+  }
+  if (!json && !bytes) {
+    TC_ASSIGN_OR_RETURN(bytes, ReadIfThere(model_path, kMostTokenizerBytes));
+  }
+  if (json) {
+    TC_ASSIGN_OR_RETURN(Json document, ParseStrictJson(*json, json_path));
+    tokenizer.document = std::make_shared<const Json>(std::move(document));
+    TC_ASSIGN_OR_RETURN(tokenizer.parts, ParseTokenizerJson(*tokenizer.document, json_path, hints));
+    return tokenizer;
+  }
   if (!bytes) return NotFound("{}: neither tokenizer.json nor tokenizer.model is there", folder);
   TC_ASSIGN_OR_RETURN(SentencePieceModel model, ParseSentencePieceModel(*bytes, model_path));
   TC_RETURN_IF_ERROR(AppendAddedTokens(hints.added, model));
   TC_RETURN_IF_ERROR(ApplyHints(hints, model.vocabulary.adds_bos, model.vocabulary));
-  return CreateSentencePieceBpe(std::move(model.vocabulary), model.options);
+  tokenizer.parts = {std::move(model.vocabulary), std::move(model.options)};
+  return tokenizer;
+}
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> CreateTokenizerFromFolder(const std::string& folder) {
+  TC_ASSIGN_OR_RETURN(FolderTokenizer tokenizer, ReadFolderTokenizer(folder));
+  return CreateFromParts(std::move(tokenizer.parts));
 }
 
 }  // namespace thermocline

@@ -150,6 +150,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> CreateGpt2(const GgufMetadata& metada
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> CreateTokenizer(const GgufMetadata& metadata) {
   TC_ASSIGN_OR_RETURN(const std::string_view model, metadata.String(Key("model")));
+  if (model == "no_vocab") return NotFound("{}: the file has no tokenizer", metadata.file());
   if (model != "llama" && model != "gpt2") {
     return Unimplemented("{}: {} \"{}\"; known are llama (SentencePiece BPE) and gpt2 (byte-level BPE)",
                          metadata.file(), Key("model"), Printable(model));

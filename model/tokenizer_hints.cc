@@ -122,6 +122,8 @@ absl::StatusOr<TokenizerHints> ReadTokenizerHints(const std::string& folder) {
     TC_ASSIGN_OR_RETURN(const Json config, ReadConfig(path));
     TC_ASSIGN_OR_RETURN(const std::vector<int64_t> bos, TokenNumbers(config, path, "bos_token_id"));
     if (!bos.empty() && !hints.bos_id) hints.bos_id = bos.front();
+    TC_ASSIGN_OR_RETURN(const std::vector<int64_t> pad, TokenNumbers(config, path, "pad_token_id"));
+    if (!pad.empty() && !hints.pad_id) hints.pad_id = pad.front();
     TC_ASSIGN_OR_RETURN(const std::vector<int64_t> ends, TokenNumbers(config, path, "eos_token_id"));
     hints.end_ids.insert(hints.end_ids.end(), ends.begin(), ends.end());
   }

@@ -20,6 +20,7 @@ struct TokenizerHints {
   std::optional<std::string> eos_token;  // tokenizer_config.json
   std::optional<bool> adds_bos;          // tokenizer_config.json, add_bos_token
   std::optional<int64_t> bos_id;         // config.json, else generation_config.json
+  std::optional<int64_t> pad_id;         // config.json, else generation_config.json
   std::vector<int64_t> end_ids;          // config.json and generation_config.json
   std::vector<AddedToken> added;         // tokenizer_config.json, added_tokens_decoder
 };

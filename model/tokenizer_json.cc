@@ -135,9 +135,8 @@ absl::Status CheckModel(const Json& model, const std::string& file, bool byte_le
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Tokenizer>> CreateFromTokenizerJson(const Json& document,
-                                                                   const std::string& file,
-                                                                   const TokenizerHints& hints) {
+absl::StatusOr<TokenizerParts> ParseTokenizerJson(const Json& document, const std::string& file,
+                                                  const TokenizerHints& hints) {
   const auto model = document.find("model");
   if (model == document.end() || !model->is_object()) {
     return InvalidArgument("{}: model must be an object", file);
@@ -162,12 +161,19 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> CreateFromTokenizerJson(const Json& d
     options.nfc = pipeline.nfc;
     options.ignore_merges = IsTrue(*model, "ignore_merges");
     options.merges = std::move(merges);
-    return CreateByteLevelBpe(std::move(vocabulary), options);
+    return TokenizerParts{std::move(vocabulary), std::move(options)};
   }
   SentencePieceOptions options;
   options.dummy_prefix = pipeline.dummy_prefix;
   options.merges = std::move(merges);
-  return CreateSentencePieceBpe(std::move(vocabulary), options);
+  return TokenizerParts{std::move(vocabulary), std::move(options)};
+}
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> CreateFromTokenizerJson(const Json& document,
+                                                                   const std::string& file,
+                                                                   const TokenizerHints& hints) {
+  TC_ASSIGN_OR_RETURN(TokenizerParts parts, ParseTokenizerJson(document, file, hints));
+  return CreateFromParts(std::move(parts));
 }
 
 }  // namespace thermocline

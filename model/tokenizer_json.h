@@ -8,8 +8,13 @@
 
 #include "model/tokenizer.h"
 #include "model/tokenizer_hints.h"
+#include "model/tokenizer_parts.h"
 
 namespace thermocline {
+
+// What CreateFromTokenizerJson makes the tokenizer of; its merges borrow from `document`.
+absl::StatusOr<TokenizerParts> ParseTokenizerJson(const nlohmann::json& document, const std::string& file,
+                                                  const TokenizerHints& hints);
 
 // `document` is a tokenizer.json, `file` its name for messages. Unimplemented naming the part where a model,
 // normalizer, pre-tokenizer, post-processor or decoder is not known.

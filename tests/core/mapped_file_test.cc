@@ -20,6 +20,16 @@ TEST(MappedFile, HoldsTheBytes) {
   EXPECT_EQ(*ReadTextFile(path, 3), std::string("a\0b", 3));
 }
 
+TEST(MappedFile, HoldsTheBytesAfterTheirMemoryWasGivenBack) {
+  const TemporaryFolder folder;
+  const std::string text(100000, 'x');
+  const MappedFile file = *MappedFile::Open(folder.Write("mapped", text));
+  EXPECT_EQ(file.bytes().back(), std::byte{'x'});
+  file.Release();
+  EXPECT_EQ(Sha256Hex(file.bytes()), Sha256Hex(std::as_bytes(std::span(text))));
+  MappedFile().Release();
+}
+
 TEST(MappedFile, RefusalsNameThePath) {
   const TemporaryFolder temporary;
   const std::string& folder = temporary.path();

@@ -70,5 +70,28 @@ TEST(FileReplacement, LeavesTheOldFileWithoutACommit) {
   EXPECT_EQ(FilesIn(folder.path()), 1u);
 }
 
+TEST(FileReplacement, GoesOnWithWhatAnEarlierOneLeft) {
+  const TemporaryFolder folder;
+  const std::string path = folder.Write("a", "old");
+  {
+    auto file = FileReplacement::Resume(path, 0);
+    ASSERT_TRUE(file.ok()) << file.status();
+    ASSERT_TRUE(file->Write("whole and half").ok());
+    ASSERT_TRUE(file->Sync().ok());
+    EXPECT_EQ(file->partial_path(), path + ".partial");
+    ExpectRefusal(FileReplacement::Resume(path, 0).status(), {path + ".partial", "another process"});
+  }
+  EXPECT_EQ(*ReadTextFile(path, 1 << 30), "old");
+  ExpectRefusal(FileReplacement::Resume(path, 15).status(), {path + ".partial", "14 bytes", "at least 15"});
+  {
+    auto file = FileReplacement::Resume(path, 10);
+    ASSERT_TRUE(file.ok()) << file.status();
+    ASSERT_TRUE(file->Write("whole").ok());
+    ASSERT_TRUE(file->Commit().ok());
+  }
+  EXPECT_EQ(*ReadTextFile(path, 1 << 30), "whole and whole");
+  EXPECT_EQ(FilesIn(folder.path()), 1u);
+}
+
 }  // namespace
 }  // namespace thermocline

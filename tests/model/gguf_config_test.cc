@@ -44,6 +44,21 @@ TEST(GgufConfig, ReadsTheKeys) {
   EXPECT_FALSE(config->tied_head);
 }
 
+TEST(GgufConfig, ReadsWindowsLayerByLayer) {
+  const auto with = [](const std::string& flags) {
+    GgufWriter writer = TinyLlamaGguf().SetUint("llama.attention.sliding_window", 8);
+    writer.Set("llama.attention.sliding_window_pattern", GgufWriter::kArray,
+               LittleEndian<uint32_t>(GgufWriter::kBool) + LittleEndian<uint64_t>(flags.size()) + flags);
+    return Read(writer.SetFloat("llama.rope.freq_base_swa", 5000.0f));
+  };
+  const auto config = with(std::string("\1\0", 2));
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_TRUE(config->window.On(0));
+  EXPECT_FALSE(config->window.On(1));
+  EXPECT_EQ(config->window.rope_theta, 5000.0);
+  ExpectRefusal(with(std::string("\1\0\1", 3)).status(), {kFile, "3 layers", "limit is 2"});
+}
+
 TEST(GgufConfig, AssumesWhatIsAbsent) {
   const auto config =
       Read(TinyLlamaGguf().Remove("llama.attention.head_count_kv").RemoveTensor("output.weight"));

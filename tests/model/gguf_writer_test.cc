@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "model/gguf_file.h"
+#include "tests/support/gguf_writer.h"
 #include "tests/support/refusal.h"
 #include "tests/support/temporary_folder.h"
 
@@ -25,7 +26,9 @@ TEST(GgufFileWriter, TheReaderGetsBackWhatWasWritten) {
   const std::vector<float> floats = {1.5f, -2.0f};
   const std::vector<int32_t> ints = {-1, 2};
   header.AddString("s", std::string("a\0b", 3)).AddUint("u", 7).AddFloat("f", 0.5f).AddBool("b", true);
-  header.AddStrings("ss", texts).AddFloats("fs", floats).AddInts("is", ints);
+  header.AddStrings("ss", texts).AddFloats("fs", floats).AddInts("is", ints).AddBools("bs", {true, false});
+  const std::string raw = LittleEndian<uint32_t>(10) + LittleEndian<uint64_t>(uint64_t{1} << 40);  // UINT64
+  header.AddRaw("raw", std::as_bytes(std::span(raw)));
   ASSERT_TRUE(header.AddTensor("matrix", std::vector<int64_t>{3, 32}, ElementType::kQ4_0).ok());
   ASSERT_TRUE(header.AddTensor("vector", std::vector<int64_t>{5}, ElementType::kF32).ok());
   ASSERT_TRUE(header.AddTensor("cube", std::vector<int64_t>{2, 3, 4}, ElementType::kF16).ok());
@@ -49,6 +52,11 @@ TEST(GgufFileWriter, TheReaderGetsBackWhatWasWritten) {
   EXPECT_THAT(**gguf->metadata.Strings("ss"), testing::ElementsAre("", "two"));
   EXPECT_THAT(*gguf->metadata.Floats("fs"), testing::ElementsAre(1.5f, -2.0f));
   EXPECT_THAT(*gguf->metadata.Ints("is"), testing::ElementsAre(-1, 2));
+  EXPECT_EQ(std::get<std::vector<bool>>(*gguf->metadata.Find("bs")), (std::vector<bool>{true, false}));
+  EXPECT_EQ(*gguf->metadata.Uint("raw"), uint64_t{1} << 40);
+  const GgufMetadata::RawPair& last = gguf->metadata.raw_pairs().back();
+  EXPECT_EQ(last.key, "raw");
+  EXPECT_TRUE(std::ranges::equal(last.value, std::as_bytes(std::span(raw))));
   const auto expect = [&](std::string_view name, const std::vector<int64_t>& shape,
                           const std::vector<std::byte>& bytes) {
     const TensorInfo* tensor = gguf->tensors.Find(name);
@@ -98,6 +106,34 @@ TEST(GgufFileWriter, RefusesBytesThatNoTensorHasAndLeavesTheOldFile) {
   EXPECT_EQ(*ReadTextFile(path, 100), "old");
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1);
   ExpectRefusal(GgufFileWriter::Create(folder.path() + "/no/a.gguf", header).status(), {"No such file"});
+}
+
+TEST(GgufFileWriter, GoesOnBehindWholeTensors) {
+  const TemporaryFolder folder;
+  const std::string path = folder.Path("a.gguf");
+  GgufHeader header;
+  header.AddString("general.name", "this one");
+  ASSERT_TRUE(header.AddTensor("first", std::vector<int64_t>{3}, ElementType::kF32).ok());
+  ASSERT_TRUE(header.AddTensor("second", std::vector<int64_t>{3}, ElementType::kF32).ok());
+  const std::vector<std::byte> first = Counting(12, 1), second = Counting(12, 50);
+  {
+    auto writer = GgufFileWriter::Resume(path, header, 0);
+    ASSERT_TRUE(writer.ok()) << writer.status();
+    ASSERT_TRUE(writer->Append(first).ok());
+    ASSERT_TRUE(writer->Append(std::span(first).first(5)).ok());
+  }
+  GgufHeader other;
+  other.AddString("general.name", "that one");
+  ASSERT_TRUE(other.AddTensor("first", std::vector<int64_t>{3}, ElementType::kF32).ok());
+  ExpectRefusal(GgufFileWriter::Resume(path, other, 1).status(), {"a.gguf.partial", "does not start as"});
+  auto writer = GgufFileWriter::Resume(path, header, 1);
+  ASSERT_TRUE(writer.ok()) << writer.status();
+  ASSERT_TRUE(writer->Append(second).ok());
+  ASSERT_TRUE(writer->Finish().ok());
+  const GgufFile gguf = *GgufFile::Open(path);
+  EXPECT_TRUE(std::ranges::equal(gguf.tensors.Find("first")->bytes, first));
+  EXPECT_TRUE(std::ranges::equal(gguf.tensors.Find("second")->bytes, second));
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1);
 }
 
 }  // namespace

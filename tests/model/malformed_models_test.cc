@@ -149,11 +149,11 @@ TEST(MalformedModels, HiddenLayersThatAreNoMultipleOfTheBlock) {
       {"'blk.0.ffn_down.weight'", "40", "32", "Q4_0"});
 }
 
-TEST(MalformedModels, GgufThatLlamaCppHasNoNamesFor) {
+TEST(MalformedModels, GgufUnderTheNameOfAnArchitectureThatSharesOne) {
   const TemporaryFolder folder;
-  const std::string bytes = TinyLlamaGguf().SetString("general.architecture", "opt").Bytes();
+  const std::string bytes = TinyLlamaGguf().SetString("general.architecture", "mistral").Bytes();
   ExpectRefusal(Checkpoint::Open(folder.Write("t.gguf", bytes), {.load_tokenizer = false}).status(),
-                {"'opt'", "Hugging Face folders only"});
+                {"'mistral'", "expected 'llama'"});
 }
 
 }  // namespace
