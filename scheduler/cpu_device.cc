@@ -279,11 +279,40 @@ void CpuDevice::NormHeads(const NormWeights& norm, MatrixView<float> x) const {
   RmsNorm(context_, heads, norm.weight, static_cast<float>(config_.norm_epsilon), heads);
 }
 
-void CpuDevice::QueriesKeysValues(int64_t layer, const AttentionWeights& attention,
-                                  MatrixView<const float> normed) {
+void CpuDevice::LeaveOut(int64_t layer, ThresholdSite site, const DeviceStep& step,
+                         MatrixView<float> values) {
+  if (step.mode == NeuronMode::kDense && input_observer_ != nullptr)
+    input_observer_->OnInput(layer, site, values);
+  if (step.mode != NeuronMode::kThreshold) return;
+  const float least = layers_[static_cast<size_t>(layer)].thresholds.magnitude(site);
+  if (least == 0) return;
+  for (int64_t t = 0; t < values.rows; ++t) {
+    for (float& value : values.row(t)) value = std::abs(value) < least ? 0.0f : value;
+  }
+}
+
+// An activation is zero where the gate is.
+void CpuDevice::LeaveOutGates(int64_t layer, const DeviceStep& step, MatrixView<float> gate,
+                              MatrixView<float> magnitudes) {
+  const float least = layers_[static_cast<size_t>(layer)].thresholds.magnitude(ThresholdSite::kGate);
+  const bool looks = step.mode == NeuronMode::kDense && input_observer_ != nullptr;
+  const bool leaves_out = step.mode == NeuronMode::kThreshold && least > 0;
+  if (!looks && !leaves_out) return;
+  Activate(context_, config_.activation_function(), gate, magnitudes);
+  if (looks) input_observer_->OnInput(layer, ThresholdSite::kGate, magnitudes);
+  if (!leaves_out) return;
+  for (int64_t t = 0; t < gate.rows; ++t) {
+    for (size_t i = 0; i < gate.row(t).size(); ++i)
+      if (std::abs(magnitudes.row(t)[i]) < least) gate.row(t)[i] = 0;
+  }
+}
+
+void CpuDevice::QueriesKeysValues(int64_t layer, const AttentionWeights& attention, const DeviceStep& step,
+                                  MatrixView<float> normed) {
   const LayerWeights& weights = attention.weights;
   const auto q = Rows(scratch_.queries, normed.rows), k = Rows(scratch_.keys, normed.rows);
   const auto v = Rows(scratch_.values, normed.rows);
+  LeaveOut(layer, ThresholdSite::kAttention, step, normed);
   MatMul(context_, attention.query, normed, q);
   MatMul(context_, attention.key, normed, k);
   MatMul(context_, attention.value, normed, v);
@@ -330,7 +359,8 @@ void CpuDevice::Attention(int64_t layer, const DeviceStep& step) {
   const auto attended = Rows(scratch_.attended, n_tokens);
 
   Norm(weights.attention_norm, x, normed);
-  QueriesKeysValues(layer, attention, normed);
+  if (config_.shared_norm) Copy(normed, input);
+  QueriesKeysValues(layer, attention, step, normed);
   int64_t first = 0;
   for (const SequenceSlice& slice : step.slices) {
     context_.team->ParallelFor(slice.n_tokens, kKvPageTokens, [&](int64_t begin, int64_t end) {
@@ -342,14 +372,11 @@ void CpuDevice::Attention(int64_t layer, const DeviceStep& step) {
   }
   Attend(layer, attention.cache, n_tokens);
   if (!weights.attention_sub_norm.empty()) Norm(weights.attention_sub_norm, attended, attended);
+  LeaveOut(layer, ThresholdSite::kAttentionOutput, step, attended);
   MatMul(context_, attention.output, attended, update);
   AddBias(context_, weights.output_bias, update);
 
-  if (config_.shared_norm) {
-    Copy(normed, input);
-  } else if (config_.parallel_blocks) {
-    Norm(weights.ffn_norm, x, input);
-  }
+  if (config_.parallel_blocks && !config_.shared_norm) Norm(weights.ffn_norm, x, input);
   AddToResidual(weights.post_attention_norm, update);
   if (!config_.parallel_blocks) Norm(weights.ffn_norm, x, input);
   // The block's sum starts with its bias.
@@ -376,8 +403,9 @@ void CpuDevice::Predict(int64_t layer, const DeviceStep& step, std::span<MarkedN
 void CpuDevice::Neurons(int64_t layer, const DeviceStep& step, const MarkedNeurons& marked) {
   const Layer& weights = layers_[static_cast<size_t>(layer)];
   const NeuronTable& table = weights.neurons;
-  if (step.mode == NeuronMode::kDense && (table.empty() || table.packed())) {
-    work_ += DenseNeurons(weights, layer, step.n_tokens);
+  const bool every = step.mode == NeuronMode::kDense || step.mode == NeuronMode::kThreshold;
+  if (every && (table.empty() || table.packed())) {
+    work_ += EveryNeuron(layer, step);
   } else if (step.mode == NeuronMode::kPredicted) {
     NeuronSelection entries = marked.selection();
     if (!table.packed()) {
@@ -409,7 +437,9 @@ void CpuDevice::Neurons(int64_t layer, const DeviceStep& step, const MarkedNeuro
   }
 }
 
-NeuronWork CpuDevice::DenseNeurons(const Layer& layer, int64_t index, int64_t n_tokens) {
+NeuronWork CpuDevice::EveryNeuron(int64_t index, const DeviceStep& step) {
+  const Layer& layer = layers_[static_cast<size_t>(index)];
+  const int64_t n_tokens = step.n_tokens;
   const bool bundled = !layer.neurons.empty();
   const BundleView& bundles = layer.neurons.bundles;
   const HeldMatrix bundled_gate{.rows = bundles.gate()}, bundled_up{.rows = bundles.up()};
@@ -426,9 +456,11 @@ NeuronWork CpuDevice::DenseNeurons(const Layer& layer, int64_t index, int64_t n_
 
   // One token reads every row: dense means that every neuron is computed. Prompts skip what no token needs.
   const ZeroRows zero_rows = n_tokens == 1 ? ZeroRows::kRead : ZeroRows::kSkip;
+  LeaveOut(index, ThresholdSite::kFeedForward, step, input);
   MatMul(context_, gate_weights, input, gate);
   AddBias(context_, bias, gate);
-  if (observer_ != nullptr) observer_->OnGate(index, input, gate);
+  if (observer_ != nullptr && step.mode == NeuronMode::kDense) observer_->OnGate(index, input, gate);
+  LeaveOutGates(index, step, gate, up);
   if (config_.gated) {
     MatMul(context_, up_weights, input, up);
     GatedActivation(context_, config_.activation_function(), gate, up, gate);
@@ -436,6 +468,7 @@ NeuronWork CpuDevice::DenseNeurons(const Layer& layer, int64_t index, int64_t n_
     Activate(context_, config_.activation_function(), gate, gate);
   }
   if (!layer.matrices.sub_norm.empty()) Norm(layer.matrices.sub_norm, gate, gate);
+  LeaveOut(index, ThresholdSite::kDown, step, gate);
   if (bundled) {
     NeuronMajorDown(context_, down_rows, gate, scratch_.partials.row(0), update, zero_rows);
   } else {

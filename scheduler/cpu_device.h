@@ -8,6 +8,7 @@
 
 #include "core/thread_team.h"
 #include "model/neuron_table.h"
+#include "model/thresholds.h"
 #include "scheduler/device.h"
 #include "scheduler/kv_pages.h"
 #include "scheduler/rope_table.h"
@@ -23,6 +24,14 @@ class FeedForwardObserver {
   virtual void OnGate(int64_t layer, MatrixView<const float> input, MatrixView<const float> gate) = 0;
 };
 
+// Sees what thresholds are for (ThresholdSite), in every dense pass.
+class InputObserver {
+ public:
+  virtual ~InputObserver() = default;
+  // values: (n_tokens, width of the site). Valid during the call, which comes on Forward's thread.
+  virtual void OnInput(int64_t layer, ThresholdSite site, MatrixView<const float> values) = 0;
+};
+
 struct CpuDeviceOptions {
   int64_t context_tokens = 0;  // most positions of a sequence
   int64_t kv_pages = 0;        // of the KV cache
@@ -31,6 +40,8 @@ struct CpuDeviceOptions {
   // Whether matrices of types that have panels are packed: faster products with activations of 8 bits, for a
   // copy in memory.
   bool pack_weights = true;
+  // Whether matrices are held by columns besides, of which threshold steps read those that they need.
+  bool hold_columns = false;
   // Whether other weights are borrowed from who loads them, or copied.
   bool borrow_weights = true;
   // The same for a part of a layer's neurons; a copy is packed. A whole layer's are treated as weights.
@@ -55,6 +66,12 @@ class CpuDevice final : public Device {
   absl::Status LoadMatrices(int64_t layer, const FeedForward& ffn);
   // Not owned; nullptr, as at first: nobody looks. The device must hold every neuron.
   void SetFeedForwardObserver(FeedForwardObserver* observer) { observer_ = observer; }
+  // The same.
+  void SetInputObserver(InputObserver* observer) { input_observer_ = observer; }
+  // Of threshold steps; at first nothing is left out.
+  void SetThresholds(int64_t layer, const LayerThresholds& thresholds) {
+    layers_[static_cast<size_t>(layer)].thresholds = thresholds;
+  }
 
   const std::string& name() const override { return name_; }
   DeviceKind kind() const override { return kind_; }
@@ -101,6 +118,7 @@ class CpuDevice final : public Device {
     std::optional<AttentionWeights> attention;
     NeuronTable neurons;
     Matrices matrices;  // in place of neurons
+    LayerThresholds thresholds;
     std::optional<NeuronPredictor> predictor;
   };
   // Activations of one block of tokens.
@@ -139,7 +157,9 @@ class CpuDevice final : public Device {
   void Norm(const NormWeights& norm, MatrixView<const float> x, MatrixView<float> out) const;
   // RMSNorm of every head of every row of x in place: (n_tokens, heads * d_head).
   void NormHeads(const NormWeights& norm, MatrixView<float> x) const;
-  void QueriesKeysValues(int64_t layer, const AttentionWeights& attention, MatrixView<const float> normed);
+  // normed is theirs: threshold steps leave some of it out.
+  void QueriesKeysValues(int64_t layer, const AttentionWeights& attention, const DeviceStep& step,
+                         MatrixView<float> normed);
   void Attend(int64_t layer, const KvPages& cache, int64_t n_tokens);
   // Whether what a block adds is normed or scaled first.
   bool finishes_blocks() const { return config_.post_norms || config_.residual_scale != 1; }
@@ -150,7 +170,13 @@ class CpuDevice final : public Device {
 
   // Activations that would cross the link if an emulated accelerator were a real one.
   void CountLink(int64_t rows, int64_t cols);
-  NeuronWork DenseNeurons(const Layer& layer, int64_t index, int64_t n_tokens);
+  // In threshold steps leaves out what is below the layer's threshold; dense ones are shown to who looks.
+  void LeaveOut(int64_t layer, ThresholdSite site, const DeviceStep& step, MatrixView<float> values);
+  // Of the gates, before the activation. magnitudes: scratch of the same shape.
+  void LeaveOutGates(int64_t layer, const DeviceStep& step, MatrixView<float> gate,
+                     MatrixView<float> magnitudes);
+  // Every neuron, in dense and threshold steps.
+  NeuronWork EveryNeuron(int64_t layer, const DeviceStep& step);
   NeuronWork SparseNeurons(const NeuronTable& table, NeuronSelection candidates, int64_t first_token,
                            int64_t n_tokens);
 
@@ -168,6 +194,7 @@ class CpuDevice final : public Device {
   NormWeights head_norm_;  // (d_model)
   HeldMatrix head_;        // (n_vocab, d_model)
   FeedForwardObserver* observer_ = nullptr;
+  InputObserver* input_observer_ = nullptr;
   Scratch scratch_;
   NeuronWork work_;  // of the step
 };
