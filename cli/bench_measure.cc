@@ -64,6 +64,7 @@ class Bench {
     // A prefill of one token is a dense step in every runner.
     if (mode == NeuronMode::kDense) step.kind = StepKind::kPrefill;
     if (mode == NeuronMode::kPredicted) step.quality = options_.quality;
+    if (mode == NeuronMode::kThreshold) step.quality = Quality::kBalanced;
     return runner_.Forward(step, logits_);
   }
 

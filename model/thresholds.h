@@ -1,4 +1,5 @@
-// ThresholdSet: magnitudes below which inputs of a layer's products are left out; and its file thresholds.json.
+// ThresholdSet: magnitudes below which inputs of a layer's products are left out; and its file
+// thresholds.json.
 // SPDX-License-Identifier: Apache-2.0
 //
 // What is left out counts as zero, so that the columns of weights that it would multiply need not be read.
@@ -32,7 +33,8 @@ enum class ThresholdSite {
   kGate,  // activation(gate), no product's input: where it is left out, so are up's row and down's column
 };
 inline constexpr size_t kThresholdSites = 5;
-std::string_view NameOf(ThresholdSite site);  // "attention", "attention_output", "feed_forward", "down", "gate"
+std::string_view NameOf(
+    ThresholdSite site);  // "attention", "attention_output", "feed_forward", "down", "gate"
 
 struct SiteThreshold {
   float magnitude = 0;  // what is below is left out; 0: nothing is

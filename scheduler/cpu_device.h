@@ -40,8 +40,8 @@ struct CpuDeviceOptions {
   // Whether matrices of types that have panels are packed: faster products with activations of 8 bits, for a
   // copy in memory.
   bool pack_weights = true;
-  // Whether matrices are held by columns besides, of which threshold steps read those that they need.
-  bool hold_columns = false;
+  // Whether threshold steps are to come, and by which method: what it leaves out is held by columns besides.
+  std::optional<ThresholdMethod> thresholds;
   // Whether other weights are borrowed from who loads them, or copied.
   bool borrow_weights = true;
   // The same for a part of a layer's neurons; a copy is packed. A whole layer's are treated as weights.
@@ -102,15 +102,21 @@ class CpuDevice final : public Device {
   void Head(std::span<const int64_t> rows, MatrixView<float> logits) override;
 
  private:
+  // A matrix, and where threshold steps may read less of it than all its columns.
+  struct Projection {
+    HeldMatrix held;
+    ColumnMatrix columns;
+  };
   struct AttentionWeights {
     LayerWeights weights;          // norms and biases
-    HeldMatrix query, key, value;  // (heads * d_head, d_model)
-    HeldMatrix output;             // (d_model, n_heads * d_head)
+    Projection query, key, value;  // (heads * d_head, d_model)
+    Projection output;             // (d_model, n_heads * d_head)
     KvPages cache;
   };
   struct Matrices {
-    HeldMatrix gate, up;           // (d_ff, d_model)
-    HeldMatrix down;               // (d_model, d_ff)
+    Projection gate, up;           // (d_ff, d_model)
+    Projection down;               // (d_model, d_ff)
+    WeightView up_rows;            // up as in the file, without data but where gates are left out
     std::vector<float> gate_bias;  // (d_ff)
     NormWeights sub_norm;          // (d_ff)
   };
@@ -142,9 +148,9 @@ class CpuDevice final : public Device {
     std::vector<AttentionToken> tokens;         // (n_tokens), of the step
     std::vector<AttentionToken> window_tokens;  // the same behind the sliding window
     std::vector<TokenMask> fired;               // (d_ff)
-    std::vector<uint32_t> rows;                 // (d_ff), marked rows of a borrowed table
-    NeuronPredictor::Scratch predictor;         // taken with the first predictor
-    int64_t predictor_hidden = -1;              // that it has room for
+    std::vector<uint32_t> rows;  // (widest input), marked rows of a borrowed table, columns of an input
+    NeuronPredictor::Scratch predictor;  // taken with the first predictor
+    int64_t predictor_hidden = -1;       // that it has room for
   };
 
   CpuDevice(const ModelConfig& config, const CpuContext& context, const CpuDeviceOptions& options);
@@ -152,6 +158,8 @@ class CpuDevice final : public Device {
   // Takes the bytes out of the budget; ResourceExhausted naming what, need and budget.
   absl::Status Account(std::string_view what, int64_t bytes);
   absl::StatusOr<HeldMatrix> Hold(const WeightView& weights);
+  // The same with columns, where the method of thresholds leaves out inputs of the site.
+  absl::StatusOr<Projection> Hold(const WeightView& weights, ThresholdSite site);
 
   // out = norm(x) of all rows, of the configuration's kind.
   void Norm(const NormWeights& norm, MatrixView<const float> x, MatrixView<float> out) const;
@@ -170,11 +178,19 @@ class CpuDevice final : public Device {
 
   // Activations that would cross the link if an emulated accelerator were a real one.
   void CountLink(int64_t rows, int64_t cols);
-  // In threshold steps leaves out what is below the layer's threshold; dense ones are shown to who looks.
-  void LeaveOut(int64_t layer, ThresholdSite site, const DeviceStep& step, MatrixView<float> values);
-  // Of the gates, before the activation. magnitudes: scratch of the same shape.
-  void LeaveOutGates(int64_t layer, const DeviceStep& step, MatrixView<float> gate,
-                     MatrixView<float> magnitudes);
+  // In threshold steps makes zeros of what is below the layer's threshold, lists the columns that are left
+  // for some token (scratch_.rows) and returns how many; dense steps keep all and show the values to who
+  // looks.
+  int64_t LeaveOut(int64_t layer, ThresholdSite site, const DeviceStep& step, MatrixView<float> values);
+  // The same of gates before the activation, by its magnitude. activated: scratch of the same shape.
+  int64_t LeaveOutGates(int64_t layer, const DeviceStep& step, MatrixView<float> gate,
+                        MatrixView<float> activated);
+  // y = w . x, of which threshold steps read the columns where x is not 0, so many. Returns the bytes read.
+  int64_t Product(const DeviceStep& step, const Projection& w, int64_t n_columns, MatrixView<const float> x,
+                  MatrixView<float> y) const;
+  // The same of the feed-forward block's input, up. Where gates were left out it reads the rows listed.
+  int64_t Up(const DeviceStep& step, const Layer& layer, const Projection& weights, int64_t columns,
+             int64_t rows, MatrixView<float> up);
   // Every neuron, in dense and threshold steps.
   NeuronWork EveryNeuron(int64_t layer, const DeviceStep& step);
   NeuronWork SparseNeurons(const NeuronTable& table, NeuronSelection candidates, int64_t first_token,

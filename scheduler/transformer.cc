@@ -105,7 +105,9 @@ absl::Status Transformer::Prepare(ModelWeights& weights, const TransformerOption
                                              .kv_pages = kv_pages,
                                              .kv_type = options.kv_type,
                                              .pack_weights = options.pack_weights,
-                                             .hold_columns = mode_ == NeuronMode::kThreshold,
+                                             .thresholds = mode_ == NeuronMode::kThreshold
+                                                               ? std::optional(options.thresholds->method)
+                                                               : std::nullopt,
                                              .block_tokens = block_tokens_,
                                              .plan = options.plan,
                                              .predictors = options.predictors,
@@ -140,8 +142,8 @@ void Transformer::SetInputObserver(InputObserver* observer) {
 
 absl::Status Transformer::SetThresholds(const ThresholdSet& thresholds) {
   const ModelIdentity& model = thresholds.model;
-  if (static_cast<int64_t>(thresholds.layers.size()) != config_.n_layers || model.d_model != config_.d_model ||
-      model.d_ff != config_.d_ff) {
+  if (static_cast<int64_t>(thresholds.layers.size()) != config_.n_layers ||
+      model.d_model != config_.d_model || model.d_ff != config_.d_ff) {
     return InvalidArgument(
         "the thresholds are for {} layers of {} neurons of width {}, the model has {}, {}, {}",
         thresholds.layers.size(), model.d_ff, model.d_model, config_.n_layers, config_.d_ff, config_.d_model);
@@ -167,10 +169,9 @@ void Transformer::RunLayer(int64_t layer, const LayerThresholds* thresholds, Mat
   TC_CHECK(placement_.n_devices == 1 && before.rows >= 1 && before.rows <= block_tokens_);
   CpuDevice& cpu = *devices_.cpu;
   const SequenceSlice slice{.n_tokens = before.rows, .pages = all_pages_};
-  const DeviceStep step{
-      .n_tokens = before.rows,
-      .slices = {&slice, 1},
-      .mode = thresholds != nullptr ? NeuronMode::kThreshold : NeuronMode::kDense};
+  const DeviceStep step{.n_tokens = before.rows,
+                        .slices = {&slice, 1},
+                        .mode = thresholds != nullptr ? NeuronMode::kThreshold : NeuronMode::kDense};
   if (thresholds != nullptr) cpu.SetThresholds(layer, *thresholds);
   cpu.Begin(step);
   cpu.SetResidual(before);
@@ -213,8 +214,8 @@ absl::Status Transformer::CheckSlice(const SequenceSlice& slice, StepKind kind) 
   TC_CHECK(slice.pages.empty() ||
            static_cast<int64_t>(slice.pages.size()) >= PagesFor(slice.first_position + slice.n_tokens));
   if (kind == StepKind::kDecode && slice.quality != Quality::kExact && !predicts()) {
-    return FailedPrecondition("quality '{}' needs mode predicted or threshold, the mode is {}", NameOf(slice.quality),
-                              NameOf(mode_));
+    return FailedPrecondition("quality '{}' needs mode predicted or threshold, the mode is {}",
+                              NameOf(slice.quality), NameOf(mode_));
   }
   return absl::OkStatus();
 }
@@ -248,7 +249,8 @@ absl::StatusOr<AuditFigures> Transformer::ForwardBatchAudited(const BatchStep& s
   TC_RETURN_IF_ERROR(CheckStep(step));
   const NeuronMode mode = ModeOf(step.kind, step.slices.front().quality);
   if (step.tokens.size() != 1 || (mode != NeuronMode::kPredicted && mode != NeuronMode::kThreshold))
-    return InvalidArgument("an audit compares one token of a step that leaves something out with the exact one");
+    return InvalidArgument(
+        "an audit compares one token of a step that leaves something out with the exact one");
   // The exact step first: its keys and values at this position are then written over. Beside thresholds it is
   // a dense one.
   SequenceSlice exact_slice = step.slices.front();

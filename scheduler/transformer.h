@@ -43,9 +43,10 @@ class Transformer final : public ModelRunner {
  public:
   // `config`, `weights` and the context's team and kernels must outlive the result; with a plan, the neurons
   // of split layers leave `weights` (LoadDevices). InvalidArgument when the context is above the model's,
-  // when the mode needs silent neurons, predictors or thresholds that are not there, when these are of another
-  // shape, or when a plan has an accelerator for kThreshold; ResourceExhausted when cache, scratch or a device's part do not fit. All memory is taken here,
-  // but for the room of activations in 8 bits, which grows with the longest step so far.
+  // when the mode needs silent neurons, predictors or thresholds that are not there, when these are of
+  // another shape, or when a plan has an accelerator for kThreshold; ResourceExhausted when cache, scratch or
+  // a device's part do not fit. All memory is taken here, but for the room of activations in 8 bits, which
+  // grows with the longest step so far.
   static absl::StatusOr<std::unique_ptr<Transformer>> Create(const ModelConfig& config, ModelWeights& weights,
                                                              CpuContext context,
                                                              const TransformerOptions& options);
@@ -78,9 +79,9 @@ class Transformer final : public ModelRunner {
 
   // residual: (n_tokens, d_model), in front of the first layer.
   absl::Status EmbedTokens(std::span<const TokenId> tokens, MatrixView<float> residual);
-  // behind = the residual stream behind the layer, of the one before it; both (n_tokens, d_model). thresholds:
-  // what is left out, in place of the layer's own, which are gone; nullptr: nothing. Keys and values go to
-  // pages 0, 1, ...
+  // behind = the residual stream behind the layer, of the one before it; both (n_tokens, d_model).
+  // thresholds: what is left out, in place of the layer's own, which are gone; nullptr: nothing. Keys and
+  // values go to pages 0, 1, ...
   void RunLayer(int64_t layer, const LayerThresholds* thresholds, MatrixView<const float> before,
                 MatrixView<float> behind);
   // Not owned; every step's operators are added to it. nullptr, as at first: none.
