@@ -38,17 +38,17 @@ absl::Status Remove(const ProfileDirectory& directory, std::string_view reason) 
 // Windows of the corpus until there are enough tokens.
 absl::Status AddCorpus(const ThresholdRun& run, ThresholdCalibration& calibration, ProgressBar& bar) {
   const Tokenizer& tokenizer = *run.model.checkpoint.tokenizer;
-  const std::optional<TokenId> bos = tokenizer.adds_bos() ? tokenizer.bos() : std::nullopt;
+  std::vector<TokenId> opening;  // of every window
+  if (tokenizer.adds_bos()) opening.push_back(*tokenizer.bos());
   const int64_t window_tokens = std::min(run.model.runner->context_length(), kWindowTokens);
   TC_ASSIGN_OR_RETURN(const std::unique_ptr<Corpus> corpus,
-                      Corpus::Open(run.corpus, tokenizer, window_tokens - (bos ? 1 : 0), {}));
+                      Corpus::Open(run.corpus, tokenizer, window_tokens - std::ssize(opening), {}));
   std::vector<TokenId> window;
   while (calibration.tokens() < run.flags.tokens) {
     if (!run.go_on()) return Cancelled("interrupted: thresholds were not found yet");
     TC_ASSIGN_OR_RETURN(const std::span<const TokenId> text, corpus->NextWindow());
     if (text.empty()) break;
-    window.clear();
-    if (bos) window.push_back(*bos);
+    window = opening;
     window.insert(window.end(), text.begin(), text.end());
     // The first token is an outlier with a BOS and without, and decoding never computes it.
     if (const absl::Status status = calibration.AddText(window, /*uncounted=*/1); !status.ok())
