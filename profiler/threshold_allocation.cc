@@ -1,39 +1,57 @@
-// Greedy allocation of shares.
+// Greedy allocation of shares and of steps.
 // SPDX-License-Identifier: Apache-2.0
 #include "profiler/threshold_allocation.h"
 
 #include <limits>
 #include <numeric>
+#include <utility>
 
 namespace thermocline {
 namespace {
 
 constexpr double kRounding = 1e-9;  // of sums of steps
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 }  // namespace
 
-std::vector<double> AllocateGreedily(std::span<const int64_t> sizes, double target, int steps,
-                                     absl::FunctionRef<double(std::span<const double> shares)> error) {
-  std::vector<double> shares(sizes.size());
+std::vector<AllocationStep> AllocateGreedily(
+    std::span<const int64_t> sizes, double step, int steps,
+    absl::FunctionRef<double(std::span<const double> shares)> error) {
   const auto all = static_cast<double>(std::accumulate(sizes.begin(), sizes.end(), int64_t{0}));
-  const double step = target * all / steps;  // weights
-  for (int taken = 0; taken < steps; ++taken) {
-    size_t best = sizes.size();
-    double least = std::numeric_limits<double>::infinity();
+  std::vector<AllocationStep> taken(1, {.shares = std::vector<double>(sizes.size())});
+  while (static_cast<int>(taken.size()) <= steps) {
+    AllocationStep best{.error = kInfinity};
     for (size_t i = 0; i < sizes.size(); ++i) {
-      const double before = shares[i], raised = before + step / static_cast<double>(sizes[i]);
-      if (sizes[i] == 0 || raised > kMostShare + kRounding) continue;
-      shares[i] = raised;
-      if (const double cost = error(shares); cost < least) {
-        least = cost;
-        best = i;
-      }
-      shares[i] = before;
+      if (sizes[i] == 0) continue;
+      AllocationStep candidate{.shares = taken.back().shares};
+      candidate.shares[i] += step * all / static_cast<double>(sizes[i]);
+      if (candidate.shares[i] > kMostShare + kRounding) continue;
+      candidate.error = error(candidate.shares);
+      if (candidate.error < best.error) best = std::move(candidate);
     }
-    if (best == sizes.size()) break;
-    shares[best] += step / static_cast<double>(sizes[best]);
+    if (best.shares.empty()) break;
+    taken.push_back(std::move(best));
   }
-  return shares;
+  return taken;
+}
+
+std::vector<size_t> SpreadSteps(std::span<const std::vector<double>> costs, size_t steps) {
+  std::vector<size_t> taken(costs.size());
+  for (size_t s = 0; s < steps; ++s) {
+    size_t best = costs.size();
+    double least = kInfinity;
+    for (size_t l = 0; l < costs.size(); ++l) {
+      if (taken[l] + 1 >= costs[l].size()) continue;
+      const double more = costs[l][taken[l] + 1] - costs[l][taken[l]];
+      if (more < least) {
+        least = more;
+        best = l;
+      }
+    }
+    if (best == costs.size()) break;
+    ++taken[best];
+  }
+  return taken;
 }
 
 double SkippedShare(std::span<const int64_t> sizes, std::span<const double> shares) {

@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <memory>
 #include <utility>
 
 #include "profiler/threshold_allocation.h"
+#include "scheduler/distribution.h"
 
 namespace thermocline {
 namespace {
@@ -136,27 +138,80 @@ LayerThresholds ThresholdCalibration::AtShares(size_t layer, std::span<const dou
   return thresholds;
 }
 
+// The sample's way through the model, dense and with a layer's thresholds.
+class ThresholdCalibration::Judge {
+ public:
+  static absl::StatusOr<std::unique_ptr<Judge>> Create(Transformer& transformer,
+                                                       std::span<const TokenId> sample) {
+    std::unique_ptr<Judge> judge(new Judge(transformer));
+    const auto n_tokens = static_cast<int64_t>(sample.size());
+    const int64_t d_model = transformer.config().d_model;
+    for (int64_t l = 0; l <= transformer.config().n_layers; ++l) {
+      TC_ASSIGN_OR_RETURN(Matrix<float> residual, Matrix<float>::Create(n_tokens, d_model));
+      judge->residuals_.push_back(std::move(residual));
+    }
+    TC_ASSIGN_OR_RETURN(judge->candidate_, Matrix<float>::Create(n_tokens, d_model));
+    TC_ASSIGN_OR_RETURN(judge->dense_logits_, Matrix<float>::Create(n_tokens, transformer.n_vocab()));
+    TC_ASSIGN_OR_RETURN(judge->logits_, Matrix<float>::Create(n_tokens, transformer.n_vocab()));
+    TC_RETURN_IF_ERROR(transformer.EmbedTokens(sample, judge->residuals_.front().view()));
+    for (size_t l = 0; l + 1 < judge->residuals_.size(); ++l)
+      transformer.RunLayer(static_cast<int64_t>(l), nullptr, judge->residuals_[l].view(),
+                           judge->residuals_[l + 1].view());
+    transformer.RunHead(judge->residuals_.back().view(), judge->dense_logits_.view());
+    return judge;
+  }
+
+  // Of the layer's output.
+  double Error(size_t layer, const LayerThresholds& thresholds) {
+    transformer_.RunLayer(static_cast<int64_t>(layer), &thresholds, residuals_[layer].view(),
+                          candidate_.view());
+    return RelativeError(candidate_.view(), residuals_[layer + 1].view());
+  }
+
+  // Mean KL divergence from the dense model's next tokens where this layer alone leaves something out.
+  double Divergence(size_t layer, const LayerThresholds& thresholds) {
+    transformer_.RunLayer(static_cast<int64_t>(layer), &thresholds, residuals_[layer].view(),
+                          candidate_.view());
+    for (size_t l = layer + 1; l + 1 < residuals_.size(); ++l)
+      transformer_.RunLayer(static_cast<int64_t>(l), nullptr, candidate_.view(), candidate_.view());
+    transformer_.RunHead(candidate_.view(), logits_.view());
+    double sum = 0;
+    for (int64_t t = 1; t < logits_.rows(); ++t)
+      sum += CompareDistributions(dense_logits_.row(t), logits_.row(t)).kl_divergence;
+    return sum / static_cast<double>(logits_.rows() - 1);
+  }
+
+ private:
+  explicit Judge(Transformer& transformer) : transformer_(transformer) {}
+
+  Transformer& transformer_;
+  std::vector<Matrix<float>> residuals_;  // (n_layers + 1), of (n_tokens, d_model): the dense model's
+  Matrix<float> candidate_;               // (n_tokens, d_model)
+  Matrix<float> dense_logits_, logits_;   // (n_tokens, n_vocab)
+};
+
 absl::Status ThresholdCalibration::AllocateAll(const std::function<bool(int64_t layer)>& go_on,
                                                std::vector<LayerThresholds>& layers) {
   const auto sizes = SizesOf(transformer_.config(), options_.method);
-  const int64_t n_tokens = std::ssize(sample_), d_model = transformer_.config().d_model;
-  TC_ASSIGN_OR_RETURN(Matrix<float> before, Matrix<float>::Create(n_tokens, d_model));
-  TC_ASSIGN_OR_RETURN(Matrix<float> behind, Matrix<float>::Create(n_tokens, d_model));
-  TC_ASSIGN_OR_RETURN(Matrix<float> candidate, Matrix<float>::Create(n_tokens, d_model));
-  TC_RETURN_IF_ERROR(transformer_.EmbedTokens(sample_, before.view()));
+  TC_ASSIGN_OR_RETURN(const std::unique_ptr<Judge> judge, Judge::Create(transformer_, sample_));
+  const auto steps = static_cast<size_t>(options_.steps);
+  std::vector<std::vector<AllocationStep>> ways;
+  std::vector<std::vector<double>> costs;
   for (size_t l = 0; l < histograms_.size(); ++l) {
-    const auto layer = static_cast<int64_t>(l);
-    if (!go_on(layer)) return Cancelled("interrupted");
-    transformer_.RunLayer(layer, nullptr, before.view(), behind.view());
-    const auto error = [&](std::span<const double> shares) {
-      const LayerThresholds thresholds = AtShares(l, shares);
-      transformer_.RunLayer(layer, &thresholds, before.view(), candidate.view());
-      return RelativeError(candidate.view(), behind.view());
-    };
-    const std::vector<double> shares = AllocateGreedily(sizes, options_.target, options_.steps, error);
-    layers.push_back(AtShares(l, shares));
-    layers.back().error = error(shares);
-    std::swap(before, behind);
+    if (!go_on(static_cast<int64_t>(l))) return Cancelled("interrupted");
+    const auto& way = ways.emplace_back(AllocateGreedily(
+        sizes, options_.target / options_.steps, options_.steps * 2,
+        [&](std::span<const double> shares) { return judge->Error(l, AtShares(l, shares)); }));
+    // What an error of this layer becomes behind the others.
+    const AllocationStep& usual = way[std::min(steps, way.size() - 1)];
+    const double weight = judge->Divergence(l, AtShares(l, usual.shares)) / std::max(usual.error, 1e-30);
+    std::vector<double>& cost = costs.emplace_back();
+    for (const AllocationStep& step : way) cost.push_back(weight * step.error);
+  }
+  const std::vector<size_t> taken = SpreadSteps(costs, steps * ways.size());
+  for (size_t l = 0; l < ways.size(); ++l) {
+    layers.push_back(AtShares(l, ways[l][taken[l]].shares));
+    layers.back().error = ways[l][taken[l]].error;
   }
   return absl::OkStatus();
 }

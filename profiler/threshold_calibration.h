@@ -5,11 +5,12 @@
 // left out of an input is then a quantile of its histogram.
 //
 // kUniform takes the target as the share of every input, kCats as that of the activated gates. kTeal
-// allocates greedily (threshold_allocation.h) layer by layer. The error that a candidate causes is measured,
-// not modelled: some hundred tokens at the start of a text go through the layer as it is and with the
-// candidate's thresholds, keys and values included, and the mean over the tokens of |difference|^2 /
-// |output|^2 counts. The first token is left out of it: its output is by orders of magnitude larger than the
-// others'. Every layer is judged on the dense model's residual stream.
+// allocates greedily (threshold_allocation.h). The error that a candidate causes is measured, not modelled:
+// some hundred tokens at the start of a text go through the layer as it is and with the candidate's
+// thresholds, keys and values included, and the mean over the tokens of |difference|^2 / |output|^2 counts.
+// The first token is left out of it: its output is by orders of magnitude larger than the others'. Every
+// layer is judged on the dense model's residual stream. Among layers errors count by how far they move the
+// model's next tokens (KL divergence), measured once with each layer at the target alone.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +29,7 @@ struct CalibrationOptions {
   ThresholdMethod method = ThresholdMethod::kTeal;
   double target = 0.4;          // above 0, at most kMostShare
   int64_t sample_tokens = 256;  // that kTeal's candidates are judged by
-  int steps = 16;               // of kTeal in each layer, with a candidate for every input
+  int steps = 16;               // of kTeal to the target, with a candidate for every input of every layer
 };
 
 class ThresholdCalibration {
@@ -50,6 +51,7 @@ class ThresholdCalibration {
                                     const std::function<bool(int64_t layer)>& go_on);
 
  private:
+  class Judge;
   using LayerHistograms = std::array<MagnitudeHistogram, kThresholdSites>;
 
   ThresholdCalibration(Transformer& transformer, const CalibrationOptions& options);

@@ -182,6 +182,14 @@ void Transformer::RunLayer(int64_t layer, const LayerThresholds* thresholds, Mat
   cpu.GetResidual(behind);
 }
 
+void Transformer::RunHead(MatrixView<const float> residual, MatrixView<float> logits) {
+  TC_CHECK(placement_.n_devices == 1 && residual.rows >= 1 && residual.rows <= block_tokens_);
+  logit_rows_.resize(static_cast<size_t>(residual.rows));
+  std::iota(logit_rows_.begin(), logit_rows_.end(), int64_t{0});
+  devices_.cpu->SetResidual(residual);
+  devices_.cpu->Head(logit_rows_, logits);
+}
+
 std::vector<const Device*> Transformer::devices() const {
   std::vector<const Device*> devices;
   for (const auto& device : devices_.devices) devices.push_back(device.get());

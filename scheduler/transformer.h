@@ -84,6 +84,8 @@ class Transformer final : public ModelRunner {
   // values go to pages 0, 1, ...
   void RunLayer(int64_t layer, const LayerThresholds* thresholds, MatrixView<const float> before,
                 MatrixView<float> behind);
+  // logits: (n_tokens, n_vocab), of the residual stream behind the last layer.
+  void RunHead(MatrixView<const float> residual, MatrixView<float> logits);
   // Not owned; every step's operators are added to it. nullptr, as at first: none.
   void SetTrace(ExecutionTrace* trace) { trace_ = trace; }
 
