@@ -262,7 +262,7 @@ absl::StatusOr<AuditFigures> Transformer::ForwardBatchAudited(const BatchStep& s
   // The exact step first: its keys and values at this position are then written over. Beside thresholds it is
   // a dense one.
   SequenceSlice exact_slice = step.slices.front();
-  exact_slice.quality = Quality::kExact;
+  if (mode == NeuronMode::kThreshold) exact_slice.quality = Quality::kExact;
   BatchStep exact = step;
   exact.slices = {&exact_slice, 1};
   TC_RETURN_IF_ERROR(RunStep(exact, /*audit=*/mode == NeuronMode::kPredicted, /*every_token=*/false,

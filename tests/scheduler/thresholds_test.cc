@@ -172,7 +172,6 @@ TEST_F(ThresholdMode, LeavesOutWhatIsBelowTheThresholds) {
       // Products of F32 over at most 512 columns.
       EXPECT_LT(DistanceFromSlow(*Load(thresholds), layer), 1e-5) << NameOf(activation);
       EXPECT_LT(DistanceFromSlow(*dense, layer), 1e-5) << NameOf(activation);  // without columns
-      EXPECT_GT(DistanceFromSlow(*dense, {}) + 1e-3, 0);
     }
   }
 }
@@ -202,8 +201,9 @@ TEST_F(ThresholdMode, OfThresholdsOfZeroIsDense) {
           largest = std::max(largest, std::abs(dense[t][i]));
         }
       }
-      // Types that have no panels multiply F32 in dense steps and 8-bit activations by columns.
-      EXPECT_LE(worst, (type == ElementType::kQ6_K ? 0.05f : 1e-4f) * largest) << NameOf(type);
+      // Attention is of F32, whose sums by columns have another order: that moves an activation over the edge
+      // of its 8 bits now and then. Types without panels have F32 activations in dense steps.
+      EXPECT_LE(worst, (type == ElementType::kF32 ? 1e-4f : 0.05f) * largest) << NameOf(type);
     }
   }
 }
