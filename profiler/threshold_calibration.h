@@ -28,7 +28,7 @@ namespace thermocline {
 struct CalibrationOptions {
   ThresholdMethod method = ThresholdMethod::kTeal;
   double target = 0.4;          // above 0, at most kMostShare
-  int64_t sample_tokens = 256;  // that kTeal's candidates are judged by
+  int64_t sample_tokens = 512;  // that kTeal's candidates are judged by
   int steps = 16;               // of kTeal to the target, with a candidate for every input of every layer
 };
 
