@@ -13,6 +13,10 @@ namespace {
 
 constexpr int64_t kSuperBlocks = 8;  // blocks of 32 in a file's block of 256
 constexpr int64_t kLineBytes = 64;
+constexpr int64_t kFewChunks = 16;           // of a strip: one more would cost more memory than it is worth
+constexpr int64_t kStripBytes = 256 * 1024;  // at least: worth the hand-over to a thread
+
+int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // One block of the file: 32 or 256 columns of one row.
 struct RowBlock {
@@ -120,14 +124,13 @@ void Put(std::byte* target, int64_t index, Value value) {
 // One chunk of rows of a strip.
 class ChunkPacker {
  public:
-  ChunkPacker(std::byte* data, const ColumnView& view, const WeightView& w, int64_t chunk)
-      : layout_(view.layout),
+  ChunkPacker(std::byte* strip, const ColumnLayout& layout, const WeightView& w, int64_t row)
+      : layout_(layout),
         w_(w),
-        begin_(chunk * kChunkRows),
-        rows_(std::min(kChunkRows, w.rows - begin_)),
-        strip_rows_(std::min(kStripRows, view.chunks() * kChunkRows - begin_ / kStripRows * kStripRows)),
-        chunk_(begin_ % kStripRows / kChunkRows),
-        strip_(data + begin_ / kStripRows * kStripRows * layout_.row_bytes) {}
+        begin_(row),
+        rows_(std::min(kChunkRows, w.rows - row)),
+        chunk_(row % layout.strip_rows / kChunkRows),
+        strip_(strip) {}
 
   void Pack() {
     const ElementTypeInfo& type = InfoOf(w_.type);
@@ -147,18 +150,19 @@ class ChunkPacker {
 
   // `n_blocks` blocks of 32 columns of all rows, from blocks_.
   void PackUnit(int64_t unit, int64_t n_blocks) {
-    std::byte* at = strip_ + unit * strip_rows_ * (layout_.super_bytes + n_blocks * layout_.block_bytes());
+    std::byte* at =
+        strip_ + unit * layout_.stride_rows * (layout_.super_bytes + n_blocks * layout_.block_bytes());
     std::byte* super = at + chunk_ * kChunkRows * layout_.super_bytes;
     if (layout_.super_bytes > 0) PutHalves(super, layout_.super_bytes > 2);
-    at += strip_rows_ * layout_.super_bytes;
-    for (int64_t b = 0; b < n_blocks; ++b, at += strip_rows_ * layout_.block_bytes()) {
+    at += layout_.stride_rows * layout_.super_bytes;
+    for (int64_t b = 0; b < n_blocks; ++b, at += layout_.stride_rows * layout_.block_bytes()) {
       std::byte* scales = at + chunk_ * kChunkRows * layout_.scale_bytes;
       if (layout_.super_bytes == 0) {
         PutHalves(scales, layout_.scale_bytes > 2);
       } else {
         PutSubScales(scales, b);
       }
-      PutCodes(at + strip_rows_ * layout_.scale_bytes, b);
+      PutCodes(at + layout_.stride_rows * layout_.scale_bytes, b);
     }
   }
 
@@ -180,7 +184,7 @@ class ChunkPacker {
   }
 
   void PutCodes(std::byte* target, int64_t block) {
-    const int64_t column_bytes = strip_rows_ * layout_.code_bits / 8;
+    const int64_t column_bytes = layout_.stride_rows * layout_.code_bits / 8;
     const int64_t chunk_bytes = kChunkRows * layout_.code_bits / 8;
     for (int64_t c = 0; c < kColumnBlock; ++c) {
       std::byte* line = target + c * column_bytes + chunk_ * chunk_bytes;
@@ -200,7 +204,7 @@ class ChunkPacker {
 
   void PackFloats(int64_t bytes) {
     for (int64_t c = 0; c < w_.cols; ++c) {
-      std::byte* column = strip_ + (c * strip_rows_ + chunk_ * kChunkRows) * bytes;
+      std::byte* column = strip_ + (c * layout_.stride_rows + chunk_ * kChunkRows) * bytes;
       for (int64_t r = 0; r < rows_; ++r)
         std::memcpy(column + r * bytes, w_.row_data(begin_ + r) + c * bytes, static_cast<size_t>(bytes));
       std::memset(column + rows_ * bytes, 0, static_cast<size_t>((kChunkRows - rows_) * bytes));
@@ -209,7 +213,7 @@ class ChunkPacker {
 
   const ColumnLayout& layout_;
   const WeightView& w_;
-  const int64_t begin_, rows_, strip_rows_;
+  const int64_t begin_, rows_;
   const int64_t chunk_;  // in its strip
   std::byte* const strip_;
   std::array<RowBlock, kChunkRows> blocks_;  // rows past the matrix stay zeros
@@ -219,7 +223,7 @@ class ChunkPacker {
 
 bool HasColumns(ElementType) { return true; }
 
-ColumnLayout ColumnLayoutOf(ElementType type, int64_t cols) {
+ColumnLayout ColumnLayoutOf(ElementType type, int64_t rows, int64_t cols, int threads) {
   ColumnLayout layout{.code_bits = 8, .scale_bytes = 2, .group_columns = kColumnBlock};
   switch (type) {
     case ElementType::kF32:
@@ -256,6 +260,13 @@ ColumnLayout ColumnLayoutOf(ElementType type, int64_t cols) {
   }
   layout.row_bytes = cols * layout.code_bits / 8 + cols / kColumnBlock * layout.scale_bytes +
                      cols / (kSuperBlocks * kColumnBlock) * layout.super_bytes;
+  const int64_t chunks = CeilDivide(rows, kChunkRows);
+  const int64_t strips = std::clamp<int64_t>(rows * layout.row_bytes / kStripBytes, 1, threads);
+  const int64_t strip_chunks = CeilDivide(chunks, strips);
+  layout.strip_rows = strip_chunks * kChunkRows;
+  // An odd number of chunks: the same rows of many columns, which are read together, do not share a cache's
+  // sets then.
+  layout.stride_rows = (strip_chunks < kFewChunks ? strip_chunks : strip_chunks | 1) * kChunkRows;
   return layout;
 }
 
@@ -266,12 +277,15 @@ int64_t ColumnBytes(const ColumnView& w, int64_t n_columns) {
 absl::StatusOr<ColumnMatrix> ColumnMatrix::Create(const ThreadTeam& team, const WeightView& w) {
   ColumnMatrix matrix;
   ColumnView& view = matrix.view_;
-  view = {nullptr, w.type, w.rows, w.cols, ColumnLayoutOf(w.type, w.cols)};
+  view = {nullptr, w.type, w.rows, w.cols, ColumnLayoutOf(w.type, w.rows, w.cols, team.threads())};
   TC_ASSIGN_OR_RETURN(matrix.storage_, AlignedBuffer::CreateToFill(view.size_bytes()));
   view.data = matrix.storage_.data();
-  team.ParallelFor(view.chunks(), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t chunk = begin; chunk < end; ++chunk)
-      ChunkPacker(matrix.storage_.data(), view, w, chunk).Pack();
+  team.ParallelFor(view.strips(), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin * view.layout.strip_rows; row < std::min(w.rows, end * view.layout.strip_rows);
+         row += kChunkRows) {
+      std::byte* strip = matrix.storage_.data() + row / view.layout.strip_rows * view.strip_bytes();
+      ChunkPacker(strip, view.layout, w, row).Pack();
+    }
   });
   return matrix;
 }

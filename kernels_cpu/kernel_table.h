@@ -87,7 +87,7 @@ struct KernelTable {
   // The same of a packed matrix and x in 8 bits. w: (rows, cols), x: (n_tokens, cols), y: (n_tokens, rows).
   void (*mat_mul_packed)(const PackedView& w, const QuantizedActivations& x, MatrixView<float> y);
 
-  // y(t, r) = sum over the listed columns of w(r, c) * x(t, c) for the rows of chunks [begin, end); the other
+  // y(t, r) = sum over the listed columns of w(r, c) * x(t, c) for the rows of strips [begin, end); the other
   // columns are not read. w: (rows, cols) of a quantised type, x: (n_tokens, cols), y: (n_tokens, rows).
   void (*mat_mul_columns)(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x,
                           MatrixView<float> y);

@@ -205,7 +205,7 @@ void MatMulPacked(const PackedView& w, const QuantizedActivations& x, MatrixView
 
 void MatMulColumns(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x,
                    MatrixView<float> y) {
-  HWY_DASSERT(w.rows == y.cols && x.values.rows == y.rows && end <= w.chunks());
+  HWY_DASSERT(w.rows == y.cols && x.values.rows == y.rows && end <= w.strips());
   MatMulListed<Ops>(w, begin, end, x, y);
 }
 

@@ -136,8 +136,7 @@ void MatMulColumns(const CpuContext& context, const ColumnView& w, MatrixView<co
   });
   const ListedActivations listed{room.values, room.exact, room.places, room.groups};
   const auto multiply = quantized ? context.kernels->mat_mul_columns : context.kernels->mat_mul_float_columns;
-  const int64_t chunk_bytes = std::max<int64_t>(1, kChunkRows * w.layout.row_bytes);
-  context.team->ParallelFor(w.chunks(), CeilDivide(kPieceBytes, chunk_bytes),
+  context.team->ParallelFor(w.strips(), 1,
                             [&](int64_t begin, int64_t end) { multiply(w, begin, end, listed, y); });
 }
 
