@@ -13,8 +13,8 @@ namespace {
 
 constexpr int64_t kSuperBlocks = 8;  // blocks of 32 in a file's block of 256
 constexpr int64_t kLineBytes = 64;
-constexpr int64_t kFewChunks = 16;           // of a strip: one more would cost more memory than it is worth
-constexpr int64_t kStripBytes = 256 * 1024;  // at least: worth the hand-over to a thread
+constexpr int64_t kPackedColumns = 256;  // by one thread at a time: a block of every type
+constexpr int64_t kFewChunks = 16;       // so few are not padded to an odd number
 
 int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -121,21 +121,22 @@ void Put(std::byte* target, int64_t index, Value value) {
   std::memcpy(target + index * static_cast<int64_t>(sizeof value), &value, sizeof value);
 }
 
-// One chunk of rows of a strip.
+// One chunk of rows of a matrix.
 class ChunkPacker {
  public:
-  ChunkPacker(std::byte* strip, const ColumnLayout& layout, const WeightView& w, int64_t row)
+  ChunkPacker(std::byte* matrix, const ColumnLayout& layout, const WeightView& w, int64_t chunk)
       : layout_(layout),
         w_(w),
-        begin_(row),
-        rows_(std::min(kChunkRows, w.rows - row)),
-        chunk_(row % layout.strip_rows / kChunkRows),
-        strip_(strip) {}
+        begin_(chunk * kChunkRows),
+        rows_(std::min(kChunkRows, w.rows - begin_)),
+        chunk_(chunk),
+        matrix_(matrix) {}
 
-  void Pack() {
+  // Columns [begin, end), a multiple of the type's block and of 32 or the width.
+  void Pack(int64_t begin, int64_t end) {
     const ElementTypeInfo& type = InfoOf(w_.type);
-    if (!type.quantized()) return PackFloats(type.block_bytes);
-    for (int64_t unit = 0; unit < w_.cols / type.block_elements; ++unit) {
+    if (!type.quantized()) return PackFloats(begin, end, type.block_bytes);
+    for (int64_t unit = begin / type.block_elements; unit < end / type.block_elements; ++unit) {
       for (int64_t r = 0; r < rows_; ++r)
         Unpack(w_.type, reinterpret_cast<const uint8_t*>(w_.row_data(begin_ + r)) + unit * type.block_bytes,
                blocks_[static_cast<size_t>(r)]);
@@ -151,7 +152,7 @@ class ChunkPacker {
   // `n_blocks` blocks of 32 columns of all rows, from blocks_.
   void PackUnit(int64_t unit, int64_t n_blocks) {
     std::byte* at =
-        strip_ + unit * layout_.stride_rows * (layout_.super_bytes + n_blocks * layout_.block_bytes());
+        matrix_ + unit * layout_.stride_rows * (layout_.super_bytes + n_blocks * layout_.block_bytes());
     std::byte* super = at + chunk_ * kChunkRows * layout_.super_bytes;
     if (layout_.super_bytes > 0) PutHalves(super, layout_.super_bytes > 2);
     at += layout_.stride_rows * layout_.super_bytes;
@@ -202,9 +203,9 @@ class ChunkPacker {
     }
   }
 
-  void PackFloats(int64_t bytes) {
-    for (int64_t c = 0; c < w_.cols; ++c) {
-      std::byte* column = strip_ + (c * layout_.stride_rows + chunk_ * kChunkRows) * bytes;
+  void PackFloats(int64_t begin, int64_t end, int64_t bytes) {
+    for (int64_t c = begin; c < end; ++c) {
+      std::byte* column = matrix_ + (c * layout_.stride_rows + chunk_ * kChunkRows) * bytes;
       for (int64_t r = 0; r < rows_; ++r)
         std::memcpy(column + r * bytes, w_.row_data(begin_ + r) + c * bytes, static_cast<size_t>(bytes));
       std::memset(column + rows_ * bytes, 0, static_cast<size_t>((kChunkRows - rows_) * bytes));
@@ -214,8 +215,8 @@ class ChunkPacker {
   const ColumnLayout& layout_;
   const WeightView& w_;
   const int64_t begin_, rows_;
-  const int64_t chunk_;  // in its strip
-  std::byte* const strip_;
+  const int64_t chunk_;
+  std::byte* const matrix_;
   std::array<RowBlock, kChunkRows> blocks_;  // rows past the matrix stay zeros
 };
 
@@ -223,7 +224,7 @@ class ChunkPacker {
 
 bool HasColumns(ElementType) { return true; }
 
-ColumnLayout ColumnLayoutOf(ElementType type, int64_t rows, int64_t cols, int threads) {
+ColumnLayout ColumnLayoutOf(ElementType type, int64_t rows, int64_t cols) {
   ColumnLayout layout{.code_bits = 8, .scale_bytes = 2, .group_columns = kColumnBlock};
   switch (type) {
     case ElementType::kF32:
@@ -261,12 +262,7 @@ ColumnLayout ColumnLayoutOf(ElementType type, int64_t rows, int64_t cols, int th
   layout.row_bytes = cols * layout.code_bits / 8 + cols / kColumnBlock * layout.scale_bytes +
                      cols / (kSuperBlocks * kColumnBlock) * layout.super_bytes;
   const int64_t chunks = CeilDivide(rows, kChunkRows);
-  const int64_t strips = std::clamp<int64_t>(rows * layout.row_bytes / kStripBytes, 1, threads);
-  const int64_t strip_chunks = CeilDivide(chunks, strips);
-  layout.strip_rows = strip_chunks * kChunkRows;
-  // An odd number of chunks: the same rows of many columns, which are read together, do not share a cache's
-  // sets then.
-  layout.stride_rows = (strip_chunks < kFewChunks ? strip_chunks : strip_chunks | 1) * kChunkRows;
+  layout.stride_rows = (chunks < kFewChunks ? chunks : chunks | 1) * kChunkRows;
   return layout;
 }
 
@@ -277,14 +273,15 @@ int64_t ColumnBytes(const ColumnView& w, int64_t n_columns) {
 absl::StatusOr<ColumnMatrix> ColumnMatrix::Create(const ThreadTeam& team, const WeightView& w) {
   ColumnMatrix matrix;
   ColumnView& view = matrix.view_;
-  view = {nullptr, w.type, w.rows, w.cols, ColumnLayoutOf(w.type, w.rows, w.cols, team.threads())};
+  view = {nullptr, w.type, w.rows, w.cols, ColumnLayoutOf(w.type, w.rows, w.cols)};
   TC_ASSIGN_OR_RETURN(matrix.storage_, AlignedBuffer::CreateToFill(view.size_bytes()));
   view.data = matrix.storage_.data();
-  team.ParallelFor(view.strips(), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin * view.layout.strip_rows; row < std::min(w.rows, end * view.layout.strip_rows);
-         row += kChunkRows) {
-      std::byte* strip = matrix.storage_.data() + row / view.layout.strip_rows * view.strip_bytes();
-      ChunkPacker(strip, view.layout, w, row).Pack();
+  // Threads take columns, as they do in products: the pages of each come near the thread that reads them.
+  team.ParallelFor(CeilDivide(w.cols, kPackedColumns), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t piece = begin; piece < end; ++piece) {
+      const int64_t first = piece * kPackedColumns, last = std::min(w.cols, first + kPackedColumns);
+      for (int64_t chunk = 0; chunk < view.chunks(); ++chunk)
+        ChunkPacker(matrix.storage_.data(), view.layout, w, chunk).Pack(first, last);
     }
   });
   return matrix;

@@ -5,10 +5,9 @@
 // `Ops`, which must besides have Load (floats) and Transpose (four vectors of bytes, of four columns, to four
 // vectors of words, a row's four columns in each).
 //
-// y(t, r) = the sum over the token's groups of columns that list anything, ascending, of scale_w * scale_x *
-// (the integer product), each by one multiply-add to the sum so far; types with minima add minimum *
-// scaled_sum after each. These are the sums of packed_tiles-inl.h, whose further terms are zeros: the bits
-// agree where both know a type.
+// sums(t, r) = the sum over the token's groups of columns that list anything, ascending, of scale_w * scale_x
+// * (the integer product), each by one multiply-add to the sum so far; types with minima add minimum *
+// scaled_sum after each.
 //
 // A chunk of 128 rows lies so that Transpose gives vectors of consecutive rows: of its vectors of 16 floats
 // k = 0..7, quarter u and lane l are row 16 k + 4 u + l, in the low (k < 4) or high nibble of byte 16 u +
@@ -24,7 +23,6 @@
 namespace thermocline {
 namespace THERMOCLINE_TILES {
 
-constexpr int64_t kColumnTokens = 16;  // that read a strip together
 constexpr int64_t kLineBytes = 64;
 constexpr int64_t kColumnAheadBytes =
     4096;  // what is prefetched: processors do not guess which columns follow
@@ -95,7 +93,7 @@ struct Columns {
 
 // ---- One group of columns
 
-// Where the codes and scales of a group lie, from the strip's first row on.
+// Where the codes and scales of a group lie, from the first row on.
 struct GroupPlace {
   const uint8_t* codes;  // of its first column
   int64_t column_bytes;  // to the next one's
@@ -127,13 +125,12 @@ inline void PrefetchQuad(const GroupPlace& at, const uint8_t* places, int64_t ch
   }
 }
 
-// sums[r] += the group's part for the rows r of n_chunks chunks, the last of which has its sums elsewhere.
-// What is kColumnAheadBytes further on is prefetched, in this group or in `next`, which the token needs after
-// it.
+// sums[r] += the group's part for the rows r of n_chunks chunks. What is kColumnAheadBytes further on is
+// prefetched, in this group or in `next`, which the token needs after it.
 template <class Ops, class Format>
 __attribute__((noinline)) void AddGroup(const GroupPlace& at, const Entries& x, const ListedGroup& group,
                                         const GroupPlace& next_at, const Entries& next, int64_t n_chunks,
-                                        float* sums, float* last) {
+                                        float* sums) {
   using Scales = typename Format::Scales;
   using Sum = typename Ops::template SumOf<Format::kNibbles>;
   constexpr int kVectorBytes = 4 * Ops::kLanes;
@@ -141,7 +138,6 @@ __attribute__((noinline)) void AddGroup(const GroupPlace& at, const Entries& x, 
   const int32_t start = -Format::kOffset * group.sum;
   const int64_t ahead = std::min(n_chunks, 1 + kColumnAheadBytes / (x.listed * Format::kChunkBytes));
   for (int64_t chunk = 0; chunk < n_chunks; ++chunk) {
-    if (chunk == n_chunks - 1) sums = last;
     const bool within = chunk + ahead < n_chunks;
     const GroupPlace& far_at = within ? at : next_at;
     const Entries& far = within ? x : next;
@@ -193,16 +189,15 @@ __attribute__((noinline)) void AddGroup(const GroupPlace& at, const Entries& x, 
   }
 }
 
-// ---- Strips
+// ---- Many groups
 
-// Of group g of a strip.
 template <class Format>
-GroupPlace PlaceOf(const ColumnView& w, int64_t strip, int64_t g) {
+GroupPlace PlaceOf(const ColumnView& w, int64_t g) {
   constexpr int64_t kGroups = kColumnBlock / Format::Scales::kGroupColumns;  // of a block
   const ColumnLayout& layout = w.layout;
   const int64_t block = g / kGroups, rows = layout.stride_rows, column_bytes = rows * Format::kBits / 8;
   const uint8_t* super =
-      reinterpret_cast<const uint8_t*>(w.strip(strip)) +
+      reinterpret_cast<const uint8_t*>(w.data) +
       block / kSuperBlocks * rows * (layout.super_bytes + kSuperBlocks * layout.block_bytes());
   const uint8_t* records = super + rows * (layout.super_bytes + block % kSuperBlocks * layout.block_bytes());
   return {records + rows * layout.scale_bytes + g % kGroups * Format::Scales::kGroupColumns * column_bytes,
@@ -210,72 +205,50 @@ GroupPlace PlaceOf(const ColumnView& w, int64_t strip, int64_t g) {
           {records + g % kGroups * Format::Scales::kGroupBytes, super}};
 }
 
-// The first group past g of which the token lists anything, or the number of groups.
-inline int64_t NextListed(MatrixView<const ListedGroup> groups, int64_t token, int64_t g) {
-  for (++g; g < groups.cols && groups.row_data(token)[g].listed == 0;) ++g;
-  return g;
-}
-
-// y of one strip and at most kColumnTokens tokens, which take turns at each group while it is in a cache.
+// Tokens take turns at each group while it is in a cache.
 template <class Ops, class Format>
-void MultiplyStrip(const ColumnView& w, int64_t strip, const ListedActivations& x, MatrixView<float> y) {
-  constexpr int64_t kGroupColumns = Format::Scales::kGroupColumns;
-  const int64_t rows = std::min(w.layout.strip_rows, w.rows - strip * w.layout.strip_rows);
-  const int64_t n_chunks = (rows + kChunkRows - 1) / kChunkRows;
-  const int64_t last_row = (n_chunks - 1) * kChunkRows;
-  alignas(64) float ragged[kColumnTokens][kChunkRows] = {};  // sums of a chunk that the matrix ends in
-  const auto sums = [&](int64_t t) { return y.row_data(t) + strip * w.layout.strip_rows; };
-  for (int64_t t = 0; t < y.rows; ++t) std::memset(sums(t), 0, static_cast<size_t>(rows) * sizeof(float));
-  for (int64_t g = 0; g < x.groups.cols; ++g) {
-    const GroupPlace at = PlaceOf<Format>(w, strip, g);
-    for (int64_t t = 0; t < y.rows; ++t) {
-      const auto entries = [&](int64_t of) {
-        return Entries{x.groups.row_data(t)[of].listed, x.values.row_data(t) + of * kGroupColumns,
-                       x.places.row_data(t) + of * kGroupColumns};
-      };
-      if (x.groups.row_data(t)[g].listed == 0) continue;
-      const int64_t next = NextListed(x.groups, t, g);
+void AddGroups(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x,
+               MatrixView<float> sums) {
+  const auto entries = [&](int64_t t, int64_t g) {
+    const int64_t column = g * Format::Scales::kGroupColumns;
+    return Entries{x.groups.row_data(t)[g].listed, x.values.row_data(t) + column,
+                   x.places.row_data(t) + column};
+  };
+  for (int64_t t = 0; t < sums.rows; ++t)
+    std::memset(sums.row_data(t), 0, static_cast<size_t>(w.chunks() * kChunkRows) * sizeof(float));
+  for (int64_t g = begin; g < end; ++g) {
+    const GroupPlace at = PlaceOf<Format>(w, g);
+    for (int64_t t = 0; t < sums.rows; ++t) {
+      const ListedGroup* groups = x.groups.row_data(t);
+      if (groups[g].listed == 0) continue;
+      int64_t next = g + 1;  // past `end` too: the same thread is likely to go on there
+      while (next < x.groups.cols && groups[next].listed == 0) ++next;
       const bool none = next == x.groups.cols;
-      AddGroup<Ops, Format>(at, entries(g), x.groups.row_data(t)[g],
-                            none ? at : PlaceOf<Format>(w, strip, next), none ? Entries{} : entries(next),
-                            n_chunks, sums(t), n_chunks * kChunkRows > rows ? ragged[t] : sums(t) + last_row);
-    }
-  }
-  if (n_chunks * kChunkRows == rows) return;
-  for (int64_t t = 0; t < y.rows; ++t)
-    std::memcpy(sums(t) + last_row, ragged[t], static_cast<size_t>(rows - last_row) * sizeof(float));
-}
-
-template <class Ops, class Format>
-void MultiplyStrips(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x,
-                    MatrixView<float> y) {
-  for (int64_t strip = begin; strip < end; ++strip) {
-    for (int64_t token = 0; token < y.rows; token += kColumnTokens) {
-      const int64_t tokens = std::min(kColumnTokens, y.rows - token);
-      MultiplyStrip<Ops, Format>(w, strip, x.Tokens(token, tokens), y.Rows(token, tokens));
+      AddGroup<Ops, Format>(at, entries(t, g), groups[g], none ? at : PlaceOf<Format>(w, next),
+                            none ? Entries{} : entries(t, next), w.chunks(), sums.row_data(t));
     }
   }
 }
 
 template <class Ops>
 void MatMulListed(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x,
-                  MatrixView<float> y) {
+                  MatrixView<float> sums) {
   constexpr int kByte = Ops::kByteOffset;
   switch (w.type) {
     case ElementType::kQ4_0:
-      return MultiplyStrips<Ops, Columns<Ops, HalfScales<Ops>, true, 8>>(w, begin, end, x, y);
+      return AddGroups<Ops, Columns<Ops, HalfScales<Ops>, true, 8>>(w, begin, end, x, sums);
     case ElementType::kQ4_1:
-      return MultiplyStrips<Ops, Columns<Ops, HalfScalesAndMinima<Ops>, true, 0>>(w, begin, end, x, y);
+      return AddGroups<Ops, Columns<Ops, HalfScalesAndMinima<Ops>, true, 0>>(w, begin, end, x, sums);
     case ElementType::kQ4_K:
-      return MultiplyStrips<Ops, Columns<Ops, SubScales<Ops>, true, 0>>(w, begin, end, x, y);
+      return AddGroups<Ops, Columns<Ops, SubScales<Ops>, true, 0>>(w, begin, end, x, sums);
     case ElementType::kQ5_1:
-      return MultiplyStrips<Ops, Columns<Ops, HalfScalesAndMinima<Ops>, false, kByte>>(w, begin, end, x, y);
+      return AddGroups<Ops, Columns<Ops, HalfScalesAndMinima<Ops>, false, kByte>>(w, begin, end, x, sums);
     case ElementType::kQ5_K:
-      return MultiplyStrips<Ops, Columns<Ops, SubScales<Ops>, false, kByte>>(w, begin, end, x, y);
+      return AddGroups<Ops, Columns<Ops, SubScales<Ops>, false, kByte>>(w, begin, end, x, sums);
     case ElementType::kQ6_K:
-      return MultiplyStrips<Ops, Columns<Ops, SignedSubScales<Ops>, false, kByte>>(w, begin, end, x, y);
+      return AddGroups<Ops, Columns<Ops, SignedSubScales<Ops>, false, kByte>>(w, begin, end, x, sums);
     default:  // Q8_0, and Q5_0 as bytes
-      return MultiplyStrips<Ops, Columns<Ops, HalfScales<Ops>, false, kByte>>(w, begin, end, x, y);
+      return AddGroups<Ops, Columns<Ops, HalfScales<Ops>, false, kByte>>(w, begin, end, x, sums);
   }
 }
 

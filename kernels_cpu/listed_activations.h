@@ -23,11 +23,6 @@ struct ListedActivations {
   MatrixView<const float> exact;     // (n_tokens, cols), for plain floats
   MatrixView<const uint8_t> places;  // (n_tokens, cols): each entry's column, counted from the group's first
   MatrixView<const ListedGroup> groups;  // (n_tokens, groups)
-
-  ListedActivations Tokens(int64_t begin, int64_t count) const {
-    const auto rows = [&](auto view) { return view.data == nullptr ? view : view.Rows(begin, count); };
-    return {rows(values), rows(exact), rows(places), rows(groups)};
-  }
 };
 
 }  // namespace thermocline

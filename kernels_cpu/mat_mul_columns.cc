@@ -62,52 +62,42 @@ HWY_NOINLINE void AddBlock(const uint8_t* codes, int64_t column_bytes, const Lis
 }
 
 template <class Codec>
-struct MultiplyStrip {
-  // One token's y of one strip.
-  static void Run(const ColumnView& w, int64_t strip, const ListedActivations& x, int64_t token,
-                  float* HWY_RESTRICT y) {
-    HWY_ALIGN float ragged[kChunkRows] = {};  // sums of a chunk that the matrix ends in
-    const int64_t rows = HWY_MIN(w.layout.strip_rows, w.rows - strip * w.layout.strip_rows);
-    const int64_t column_bytes = w.layout.stride_rows * Codec::kElementBytes;
+struct AddBlocks {
+  // One token's sums of blocks [begin, end).
+  static void Run(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x, int64_t token,
+                  float* HWY_RESTRICT sums) {
     constexpr int64_t kChunkBytes = kChunkRows * Codec::kElementBytes;
-    std::memset(y, 0, static_cast<size_t>(rows) * sizeof(float));
+    const int64_t column_bytes = w.layout.stride_rows * Codec::kElementBytes;
+    std::memset(sums, 0, static_cast<size_t>(w.chunks() * kChunkRows) * sizeof(float));
     const auto listed = [&](int64_t g) {
       return Listed{x.exact.row_data(token) + g * kColumnBlock, x.places.row_data(token) + g * kColumnBlock,
                     x.groups.row_data(token)[g].listed};
     };
-    const auto codes = [&](int64_t g) {
-      return reinterpret_cast<const uint8_t*>(w.strip(strip)) + g * kColumnBlock * column_bytes;
-    };
-    for (int64_t g = 0; g < x.groups.cols; ++g) {
+    for (int64_t g = begin; g < end; ++g) {
       const Listed here = listed(g);
       if (here.count == 0) continue;
-      for (int64_t row = 0; row < rows; row += kChunkRows) {
-        const int64_t offset = row * Codec::kElementBytes;
-        const bool last = row + kChunkRows >= rows;
+      const uint8_t* codes = reinterpret_cast<const uint8_t*>(w.data) + g * kColumnBlock * column_bytes;
+      for (int64_t chunk = 0; chunk < w.chunks(); ++chunk) {
         // The chunk that is multiplied next, of this block or of the one behind it.
-        const Listed ahead = !last ? here : g + 1 < x.groups.cols ? listed(g + 1) : Listed{};
-        AddBlock<Codec>(codes(g) + offset, column_bytes, here,
-                        last ? codes(g + 1) : codes(g) + offset + kChunkBytes, ahead,
-                        row + kChunkRows > rows ? ragged : y + row);
+        const bool last = chunk + 1 == w.chunks();
+        const uint8_t* ahead = last ? codes + kColumnBlock * column_bytes : codes + (chunk + 1) * kChunkBytes;
+        const Listed listed_ahead = !last ? here : g + 1 < x.groups.cols ? listed(g + 1) : Listed{};
+        AddBlock<Codec>(codes + chunk * kChunkBytes, column_bytes, here, ahead, listed_ahead,
+                        sums + chunk * kChunkRows);
       }
     }
-    if (const int64_t count = rows % kChunkRows; count > 0)
-      std::memcpy(y + rows - count, ragged, static_cast<size_t>(count) * sizeof(float));
   }
 };
 
 }  // namespace
 
 void MatMulFloatColumns(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x,
-                        MatrixView<float> y) {
-  HWY_DASSERT(w.rows == y.cols && x.exact.rows == y.rows && end <= w.strips());
-  const auto multiply = w.type == ElementType::kF32   ? MultiplyStrip<F32Codec>::Run
-                        : w.type == ElementType::kF16 ? MultiplyStrip<F16Codec>::Run
-                                                      : MultiplyStrip<BF16Codec>::Run;
-  for (int64_t strip = begin; strip < end; ++strip) {
-    for (int64_t t = 0; t < y.rows; ++t)
-      multiply(w, strip, x, t, y.row_data(t) + strip * w.layout.strip_rows);
-  }
+                        MatrixView<float> sums) {
+  HWY_DASSERT(x.exact.rows == sums.rows && end <= w.groups());
+  const auto add = w.type == ElementType::kF32   ? AddBlocks<F32Codec>::Run
+                   : w.type == ElementType::kF16 ? AddBlocks<F16Codec>::Run
+                                                 : AddBlocks<BF16Codec>::Run;
+  for (int64_t t = 0; t < sums.rows; ++t) add(w, begin, end, x, t, sums.row_data(t));
 }
 
 }  // namespace HWY_NAMESPACE
