@@ -36,7 +36,7 @@ struct ColumnLayout {
   int64_t block_bytes() const { return scale_bytes + kColumnBlock * code_bits / 8; }
 };
 
-// Every type has columns today; callers ask all the same and keep rows where one has not.
+// Whether products of the type can skip columns: of every type there is, so far.
 bool HasColumns(ElementType type);
 // Of a (rows, cols) matrix, whole blocks of a type that has columns.
 ColumnLayout ColumnLayoutOf(ElementType type, int64_t rows, int64_t cols);

@@ -24,8 +24,7 @@ namespace thermocline {
 namespace THERMOCLINE_TILES {
 
 constexpr int64_t kLineBytes = 64;
-constexpr int64_t kColumnAheadBytes =
-    4096;  // what is prefetched: processors do not guess which columns follow
+constexpr int64_t kColumnAheadBytes = 4096;    // of what is prefetched: no processor guesses what follows
 constexpr int64_t kHalfRows = kChunkRows / 2;  // in low or in high nibbles, or in one line of bytes
 constexpr int32_t kQuad = 4;                   // entries that are multiplied together
 constexpr int64_t kSuperBlocks = 8;            // blocks that share further scales

@@ -155,7 +155,8 @@ void MatMulColumns(const CpuContext& context, const ColumnView& w, MatrixView<co
                std::min(n_groups, blocks * (r + 1) / ranges * groups_of_block), listed,
                room.sums.Rows(r * x.rows, x.rows));
   });
-  const int64_t grain = std::max(kChunkRows, kSummedElements / (x.rows * ranges) / kChunkRows * kChunkRows);
+  const int64_t row_elements = std::max<int64_t>(1, x.rows * ranges);
+  const int64_t grain = std::max(kChunkRows, kSummedElements / row_elements / kChunkRows * kChunkRows);
   context.team->ParallelFor(w.rows, grain, [&](int64_t begin, int64_t end) {
     for (int64_t t = 0; t < x.rows; ++t) {
       const auto part = [&](int64_t r) {
