@@ -13,6 +13,10 @@ namespace {
 
 constexpr int64_t kSuperBlocks = 8;  // blocks of 32 in a file's block of 256
 constexpr int64_t kLineBytes = 64;
+constexpr int64_t kPackedColumns = 256;  // by one thread at a time: a block of every type
+constexpr int64_t kFewChunks = 16;       // so few are not padded to an odd number
+
+int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // One block of the file: 32 or 256 columns of one row.
 struct RowBlock {
@@ -117,22 +121,22 @@ void Put(std::byte* target, int64_t index, Value value) {
   std::memcpy(target + index * static_cast<int64_t>(sizeof value), &value, sizeof value);
 }
 
-// One chunk of rows of a strip.
+// One chunk of rows of a matrix.
 class ChunkPacker {
  public:
-  ChunkPacker(std::byte* data, const ColumnView& view, const WeightView& w, int64_t chunk)
-      : layout_(view.layout),
+  ChunkPacker(std::byte* matrix, const ColumnLayout& layout, const WeightView& w, int64_t chunk)
+      : layout_(layout),
         w_(w),
         begin_(chunk * kChunkRows),
         rows_(std::min(kChunkRows, w.rows - begin_)),
-        strip_rows_(std::min(kStripRows, view.chunks() * kChunkRows - begin_ / kStripRows * kStripRows)),
-        chunk_(begin_ % kStripRows / kChunkRows),
-        strip_(data + begin_ / kStripRows * kStripRows * layout_.row_bytes) {}
+        chunk_(chunk),
+        matrix_(matrix) {}
 
-  void Pack() {
+  // Columns [begin, end), a multiple of the type's block and of 32 or the width.
+  void Pack(int64_t begin, int64_t end) {
     const ElementTypeInfo& type = InfoOf(w_.type);
-    if (!type.quantized()) return PackFloats(type.block_bytes);
-    for (int64_t unit = 0; unit < w_.cols / type.block_elements; ++unit) {
+    if (!type.quantized()) return PackFloats(begin, end, type.block_bytes);
+    for (int64_t unit = begin / type.block_elements; unit < end / type.block_elements; ++unit) {
       for (int64_t r = 0; r < rows_; ++r)
         Unpack(w_.type, reinterpret_cast<const uint8_t*>(w_.row_data(begin_ + r)) + unit * type.block_bytes,
                blocks_[static_cast<size_t>(r)]);
@@ -147,18 +151,19 @@ class ChunkPacker {
 
   // `n_blocks` blocks of 32 columns of all rows, from blocks_.
   void PackUnit(int64_t unit, int64_t n_blocks) {
-    std::byte* at = strip_ + unit * strip_rows_ * (layout_.super_bytes + n_blocks * layout_.block_bytes());
+    std::byte* at =
+        matrix_ + unit * layout_.stride_rows * (layout_.super_bytes + n_blocks * layout_.block_bytes());
     std::byte* super = at + chunk_ * kChunkRows * layout_.super_bytes;
     if (layout_.super_bytes > 0) PutHalves(super, layout_.super_bytes > 2);
-    at += strip_rows_ * layout_.super_bytes;
-    for (int64_t b = 0; b < n_blocks; ++b, at += strip_rows_ * layout_.block_bytes()) {
+    at += layout_.stride_rows * layout_.super_bytes;
+    for (int64_t b = 0; b < n_blocks; ++b, at += layout_.stride_rows * layout_.block_bytes()) {
       std::byte* scales = at + chunk_ * kChunkRows * layout_.scale_bytes;
       if (layout_.super_bytes == 0) {
         PutHalves(scales, layout_.scale_bytes > 2);
       } else {
         PutSubScales(scales, b);
       }
-      PutCodes(at + strip_rows_ * layout_.scale_bytes, b);
+      PutCodes(at + layout_.stride_rows * layout_.scale_bytes, b);
     }
   }
 
@@ -180,7 +185,7 @@ class ChunkPacker {
   }
 
   void PutCodes(std::byte* target, int64_t block) {
-    const int64_t column_bytes = strip_rows_ * layout_.code_bits / 8;
+    const int64_t column_bytes = layout_.stride_rows * layout_.code_bits / 8;
     const int64_t chunk_bytes = kChunkRows * layout_.code_bits / 8;
     for (int64_t c = 0; c < kColumnBlock; ++c) {
       std::byte* line = target + c * column_bytes + chunk_ * chunk_bytes;
@@ -198,9 +203,9 @@ class ChunkPacker {
     }
   }
 
-  void PackFloats(int64_t bytes) {
-    for (int64_t c = 0; c < w_.cols; ++c) {
-      std::byte* column = strip_ + (c * strip_rows_ + chunk_ * kChunkRows) * bytes;
+  void PackFloats(int64_t begin, int64_t end, int64_t bytes) {
+    for (int64_t c = begin; c < end; ++c) {
+      std::byte* column = matrix_ + (c * layout_.stride_rows + chunk_ * kChunkRows) * bytes;
       for (int64_t r = 0; r < rows_; ++r)
         std::memcpy(column + r * bytes, w_.row_data(begin_ + r) + c * bytes, static_cast<size_t>(bytes));
       std::memset(column + rows_ * bytes, 0, static_cast<size_t>((kChunkRows - rows_) * bytes));
@@ -209,9 +214,9 @@ class ChunkPacker {
 
   const ColumnLayout& layout_;
   const WeightView& w_;
-  const int64_t begin_, rows_, strip_rows_;
-  const int64_t chunk_;  // in its strip
-  std::byte* const strip_;
+  const int64_t begin_, rows_;
+  const int64_t chunk_;
+  std::byte* const matrix_;
   std::array<RowBlock, kChunkRows> blocks_;  // rows past the matrix stay zeros
 };
 
@@ -219,7 +224,7 @@ class ChunkPacker {
 
 bool HasColumns(ElementType) { return true; }
 
-ColumnLayout ColumnLayoutOf(ElementType type, int64_t cols) {
+ColumnLayout ColumnLayoutOf(ElementType type, int64_t rows, int64_t cols) {
   ColumnLayout layout{.code_bits = 8, .scale_bytes = 2, .group_columns = kColumnBlock};
   switch (type) {
     case ElementType::kF32:
@@ -256,6 +261,8 @@ ColumnLayout ColumnLayoutOf(ElementType type, int64_t cols) {
   }
   layout.row_bytes = cols * layout.code_bits / 8 + cols / kColumnBlock * layout.scale_bytes +
                      cols / (kSuperBlocks * kColumnBlock) * layout.super_bytes;
+  const int64_t chunks = CeilDivide(rows, kChunkRows);
+  layout.stride_rows = (chunks < kFewChunks ? chunks : chunks | 1) * kChunkRows;
   return layout;
 }
 
@@ -266,12 +273,16 @@ int64_t ColumnBytes(const ColumnView& w, int64_t n_columns) {
 absl::StatusOr<ColumnMatrix> ColumnMatrix::Create(const ThreadTeam& team, const WeightView& w) {
   ColumnMatrix matrix;
   ColumnView& view = matrix.view_;
-  view = {nullptr, w.type, w.rows, w.cols, ColumnLayoutOf(w.type, w.cols)};
+  view = {nullptr, w.type, w.rows, w.cols, ColumnLayoutOf(w.type, w.rows, w.cols)};
   TC_ASSIGN_OR_RETURN(matrix.storage_, AlignedBuffer::CreateToFill(view.size_bytes()));
   view.data = matrix.storage_.data();
-  team.ParallelFor(view.chunks(), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t chunk = begin; chunk < end; ++chunk)
-      ChunkPacker(matrix.storage_.data(), view, w, chunk).Pack();
+  // Threads take columns, as they do in products: the pages of each come near the thread that reads them.
+  team.ParallelFor(CeilDivide(w.cols, kPackedColumns), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t piece = begin; piece < end; ++piece) {
+      const int64_t first = piece * kPackedColumns, last = std::min(w.cols, first + kPackedColumns);
+      for (int64_t chunk = 0; chunk < view.chunks(); ++chunk)
+        ChunkPacker(matrix.storage_.data(), view.layout, w, chunk).Pack(first, last);
+    }
   });
   return matrix;
 }

@@ -5,10 +5,9 @@
 // `Ops`, which must besides have Load (floats) and Transpose (four vectors of bytes, of four columns, to four
 // vectors of words, a row's four columns in each).
 //
-// y(t, r) = the sum over the token's groups of columns that list anything, ascending, of scale_w * scale_x *
-// (the integer product), each by one multiply-add to the sum so far; types with minima add minimum *
-// scaled_sum after each. These are the sums of packed_tiles-inl.h, whose further terms are zeros: the bits
-// agree where both know a type.
+// sums(t, r) = the sum over the token's groups of columns that list anything, ascending, of scale_w * scale_x
+// * (the integer product), each by one multiply-add to the sum so far; types with minima add minimum *
+// scaled_sum after each.
 //
 // A chunk of 128 rows lies so that Transpose gives vectors of consecutive rows: of its vectors of 16 floats
 // k = 0..7, quarter u and lane l are row 16 k + 4 u + l, in the low (k < 4) or high nibble of byte 16 u +
@@ -24,11 +23,11 @@
 namespace thermocline {
 namespace THERMOCLINE_TILES {
 
-constexpr int64_t kStripChunks = kStripRows / kChunkRows;
-constexpr int64_t kColumnTokens = 8;  // whose sums over a strip are kept beside each other
-constexpr int64_t kGroupsAhead = 2;   // that are prefetched: processors do not guess which columns follow
 constexpr int64_t kLineBytes = 64;
-constexpr int64_t kSuperBlocks = 8;  // blocks that share further scales
+constexpr int64_t kColumnAheadBytes = 4096;    // of what is prefetched: no processor guesses what follows
+constexpr int64_t kHalfRows = kChunkRows / 2;  // in low or in high nibbles, or in one line of bytes
+constexpr int32_t kQuad = 4;                   // entries that are multiplied together
+constexpr int64_t kSuperBlocks = 8;            // blocks that share further scales
 
 // ---- Scales: `block` and `super` are the records of the group's block and of its 256 columns for one chunk
 
@@ -88,173 +87,167 @@ struct Columns {
   static constexpr bool kNibbles = kFourBits;
   static constexpr int kOffset = kAdded;
   static constexpr int64_t kBits = kNibbles ? 4 : 8;
-  static constexpr int64_t kLineRows = kLineBytes * 8 / kBits;
   static constexpr int64_t kChunkBytes = kChunkRows * kBits / 8;
 };
 
-// ---- One group of columns for one chunk of rows
+// ---- One group of columns
 
-// Where the codes and scales of a group lie, of one chunk.
+// Where the codes and scales of a group lie, from the first row on.
 struct GroupPlace {
   const uint8_t* codes;  // of its first column
   int64_t column_bytes;  // to the next one's
   ScaleRecords scales;
 };
 
-// Consecutive rows that lane 0 of word vector i of byte vector v belongs to, in the rows of one nibble.
+// What one token lists of a group.
+struct Entries {
+  int32_t listed;
+  const int8_t* values;
+  const uint8_t* places;
+};
+
+// Consecutive rows that lane 0 of word vector i of byte vector v belongs to, in one half of a chunk.
 template <class Ops>
 constexpr int64_t RowOf(int v, int i) {
   if constexpr (Ops::kLanes == 1) return 16 * (v % 4) + 4 * (v / 4) + i;
   return 16 * i + v * Ops::kLanes;
 }
 
-// sums[r] += the group's part for the chunk's rows r. `ahead` with its columns: what to prefetch.
+// Prefetches a chunk of the columns of kQuad entries.
+template <class Format>
+inline void PrefetchQuad(const GroupPlace& at, const uint8_t* places, int64_t chunk) {
+#pragma GCC unroll 4
+  for (int j = 0; j < kQuad; ++j) {
+    const uint8_t* codes = at.codes + places[j] * at.column_bytes + chunk * Format::kChunkBytes;
+#pragma GCC unroll 2
+    for (int64_t line = 0; line < Format::kChunkBytes; line += kLineBytes) __builtin_prefetch(codes + line);
+  }
+}
+
+// sums[r] += the group's part for the rows r of n_chunks chunks. What is kColumnAheadBytes further on is
+// prefetched, in this group or in `next`, which the token needs after it.
 template <class Ops, class Format>
-__attribute__((noinline)) void AddGroup(const GroupPlace& at, const ListedGroup& group, const int8_t* values,
-                                        const uint8_t* places, const GroupPlace& ahead,
-                                        const uint8_t* columns_ahead, int64_t n_ahead, float* sums) {
+__attribute__((noinline)) void AddGroup(const GroupPlace& at, const Entries& x, const ListedGroup& group,
+                                        const GroupPlace& next_at, const Entries& next, int64_t n_chunks,
+                                        float* sums) {
   using Scales = typename Format::Scales;
   using Sum = typename Ops::template SumOf<Format::kNibbles>;
-  constexpr int kHalves = Format::kNibbles ? 2 : 1;
   constexpr int kVectorBytes = 4 * Ops::kLanes;
-  for (int64_t byte = 0; byte < Scales::kGroupBytes; byte += kLineBytes)
-    __builtin_prefetch(ahead.scales.block + byte);
-  for (int64_t line = 0; line < Format::kChunkBytes; line += kLineBytes) {
-    for (int64_t i = 0; i < n_ahead; ++i)
-      __builtin_prefetch(ahead.codes + columns_ahead[i] * ahead.column_bytes + line);
+  constexpr int64_t kRecordBytes = kColumnBlock / Scales::kGroupColumns * Scales::kGroupBytes;
+  const int32_t start = -Format::kOffset * group.sum;
+  const int64_t ahead = std::min(n_chunks, 1 + kColumnAheadBytes / (x.listed * Format::kChunkBytes));
+  for (int64_t chunk = 0; chunk < n_chunks; ++chunk) {
+    const bool within = chunk + ahead < n_chunks;
+    const GroupPlace& far_at = within ? at : next_at;
+    const Entries& far = within ? x : next;
+    const int64_t far_chunk = within ? chunk + ahead : chunk + ahead - n_chunks;
+    for (int64_t byte = 0; byte < Scales::kGroupBytes; byte += kLineBytes)
+      __builtin_prefetch(far_at.scales.block + far_chunk * kRecordBytes + byte);
+    const ScaleRecords scales = {at.scales.block + chunk * kRecordBytes,
+                                 at.scales.super + chunk * Scales::kSuperBytes};
     for (int v = 0; v < kLineBytes / kVectorBytes; ++v) {
-      const uint8_t* codes = at.codes + line + v * kVectorBytes;
-      Sum products[kHalves][4];
+      const uint8_t* codes = at.codes + chunk * Format::kChunkBytes + v * kVectorBytes;
+      Sum products[2][4];
 #pragma GCC unroll 8
-      for (int i = 0; i < 4 * kHalves; ++i) products[i / 4][i % 4] = Sum::Start(-Format::kOffset * group.sum);
-      for (int64_t listed = 0; listed < group.listed; listed += 4) {
-        typename Ops::Bytes column[4], words[4];
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; ++j) column[j] = Ops::LoadWords(codes + places[listed + j] * at.column_bytes);
-        const typename Ops::Quad quad = Ops::LoadQuad(values + listed);
-        typename Ops::Bytes part[4];
+      for (int i = 0; i < 8; ++i) products[i / 4][i % 4] = Sum::Start(start);
+      for (int32_t i = 0; i < x.listed; i += kQuad) {
+        // Beside the arithmetic: memory takes a long burst no faster.
+        if (v == 0 && i < far.listed) PrefetchQuad<Format>(far_at, far.places + i, far_chunk);
+        const typename Ops::Quad quad = Ops::LoadQuad(x.values + i);
+        typename Ops::Bytes columns[4], words[4];
 #pragma GCC unroll 2
-        for (int half = 0; half < kHalves; ++half) {
+        for (int half = 0; half < 2; ++half) {
+          if (half == 0 || !Format::kNibbles) {
 #pragma GCC unroll 4
-          for (int j = 0; j < 4; ++j)
-            part[j] = !Format::kNibbles ? Ops::PrepareBytes(column[j])
-                      : half == 0       ? Ops::LowNibbles(column[j])
-                                        : Ops::HighNibbles(column[j]);
-          Ops::Transpose(part, words);
+            for (int j = 0; j < 4; ++j)
+              columns[j] = Ops::LoadWords(codes + x.places[i + j] * at.column_bytes + half * kLineBytes);
+            Ops::Transpose(columns, words);
+          }
 #pragma GCC unroll 4
-          for (int i = 0; i < 4; ++i) products[half][i].Add(words[i], quad);
+          for (int k = 0; k < 4; ++k)
+            products[half][k].Add(!Format::kNibbles ? Ops::PrepareBytes(words[k])
+                                  : half == 0       ? Ops::LowNibbles(words[k])
+                                                    : Ops::HighNibbles(words[k]),
+                                  quad);
         }
       }
 #pragma GCC unroll 8
-      for (int k = 0; k < 4 * kHalves; ++k) {
-        const int64_t row = line / kLineBytes * Format::kLineRows + k / 4 * 64 + RowOf<Ops>(v, k % 4);
-        const typename Ops::Floats product = products[k / 4][k % 4].Total(-Format::kOffset * group.sum);
+      for (int i = 0; i < 8; ++i) {
+        const int64_t row = i / 4 * kHalfRows + RowOf<Ops>(v, i % 4);
+        const typename Ops::Floats scale = Ops::Mul(Scales::Scale(scales, row), Ops::Broadcast(group.scale));
         typename Ops::Floats sum =
-            Ops::MulAdd(product, Ops::Mul(Scales::Scale(at.scales, row), Ops::Broadcast(group.scale)),
-                        Ops::Load(sums + row));
+            Ops::MulAdd(products[i / 4][i % 4].Total(start), scale, Ops::Load(sums + row));
         if constexpr (Scales::kMinimum)
-          sum = Ops::MulAdd(Scales::Minimum(at.scales, row), Ops::Broadcast(group.scaled_sum), sum);
+          sum = Ops::MulAdd(Scales::Minimum(scales, row), Ops::Broadcast(group.scaled_sum), sum);
         Ops::Store(sum, sums + row);
       }
     }
+    for (int32_t i = x.listed; i < far.listed; i += kQuad)
+      PrefetchQuad<Format>(far_at, far.places + i, far_chunk);
+    sums += kChunkRows;
   }
 }
 
-// ---- Strips
+// ---- Many groups
 
-// One strip of a matrix.
 template <class Format>
-class Strip {
- public:
-  Strip(const ColumnView& w, int64_t index)
-      : layout_(w.layout),
-        rows_(std::min(kStripRows, w.chunks() * kChunkRows - index * kStripRows)),
-        data_(reinterpret_cast<const uint8_t*>(w.data) + index * kStripRows * w.layout.row_bytes) {}
-
-  // Of group g and chunk c of the strip.
-  GroupPlace At(int64_t g, int64_t c) const {
-    constexpr int64_t kGroups = kColumnBlock / Format::Scales::kGroupColumns;  // of a block
-    const int64_t block = g / kGroups, column_bytes = rows_ * Format::kBits / 8;
-    const uint8_t* super =
-        data_ + block / kSuperBlocks * rows_ * (layout_.super_bytes + kSuperBlocks * layout_.block_bytes());
-    const uint8_t* records =
-        super + rows_ * (layout_.super_bytes + block % kSuperBlocks * layout_.block_bytes());
-    const uint8_t* codes = records + rows_ * layout_.scale_bytes + c * Format::kChunkBytes;
-    return {codes + g % kGroups * Format::Scales::kGroupColumns * column_bytes,
-            column_bytes,
-            {records + (c * kGroups + g % kGroups) * Format::Scales::kGroupBytes,
-             super + c * Format::Scales::kSuperBytes}};
-  }
-
- private:
-  const ColumnLayout& layout_;
-  const int64_t rows_;
-  const uint8_t* const data_;
-};
-
-// y of at most kColumnTokens tokens and of chunks [begin, end) of one strip.
-template <class Ops, class Format>
-void AddStrip(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x, int64_t token,
-              int64_t tokens, MatrixView<float> y) {
-  alignas(64) float sums[kColumnTokens][kStripRows];
-  for (int64_t t = 0; t < tokens; ++t)
-    std::memset(sums[t], 0, static_cast<size_t>((end - begin) * kChunkRows) * sizeof(float));
-  const int64_t index = begin / kStripChunks, first = index * kStripChunks;
-  const Strip<Format> strip(w, index), next(w, std::min(index + 1, (w.chunks() - 1) / kStripChunks));
-  const int64_t n_groups = x.groups.cols;
-  for (int64_t g = 0; g < n_groups; ++g) {
-    // Past the last group: the first ones of the next strip.
-    const bool within = g + kGroupsAhead < n_groups;
-    const int64_t g_ahead = within ? g + kGroupsAhead : std::min(g + kGroupsAhead - n_groups, n_groups - 1);
-    for (int64_t chunk = begin; chunk < end; ++chunk) {
-      const GroupPlace at = strip.At(g, chunk - first);
-      const GroupPlace ahead = (within ? strip : next).At(g_ahead, chunk - first);
-      for (int64_t t = token; t < token + tokens; ++t) {
-        const ListedGroup& group = x.groups.row_data(t)[g];
-        if (group.listed == 0) continue;
-        const int64_t column = g * Format::Scales::kGroupColumns;
-        AddGroup<Ops, Format>(at, group, x.values.row_data(t) + column, x.places.row_data(t) + column, ahead,
-                              x.places.row_data(t) + g_ahead * Format::Scales::kGroupColumns,
-                              x.groups.row_data(t)[g_ahead].listed,
-                              sums[t - token] + (chunk - begin) * kChunkRows);
-      }
-    }
-  }
-  const int64_t row = begin * kChunkRows, rows = std::min(w.rows - row, (end - begin) * kChunkRows);
-  for (int64_t t = 0; t < tokens; ++t)
-    std::memcpy(y.row_data(token + t) + row, sums[t], static_cast<size_t>(rows) * sizeof(float));
+GroupPlace PlaceOf(const ColumnView& w, int64_t g) {
+  constexpr int64_t kGroups = kColumnBlock / Format::Scales::kGroupColumns;  // of a block
+  const ColumnLayout& layout = w.layout;
+  const int64_t block = g / kGroups, rows = layout.stride_rows, column_bytes = rows * Format::kBits / 8;
+  const uint8_t* super =
+      reinterpret_cast<const uint8_t*>(w.data) +
+      block / kSuperBlocks * rows * (layout.super_bytes + kSuperBlocks * layout.block_bytes());
+  const uint8_t* records = super + rows * (layout.super_bytes + block % kSuperBlocks * layout.block_bytes());
+  return {records + rows * layout.scale_bytes + g % kGroups * Format::Scales::kGroupColumns * column_bytes,
+          column_bytes,
+          {records + g % kGroups * Format::Scales::kGroupBytes, super}};
 }
 
+// Tokens take turns at each group while it is in a cache.
 template <class Ops, class Format>
-void AddChunks(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x,
-               MatrixView<float> y) {
-  while (begin < end) {
-    const int64_t strip_end = std::min(end, (begin / kStripChunks + 1) * kStripChunks);
-    for (int64_t token = 0; token < x.values.rows; token += kColumnTokens)
-      AddStrip<Ops, Format>(w, begin, strip_end, x, token, std::min(kColumnTokens, x.values.rows - token), y);
-    begin = strip_end;
+void AddGroups(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x,
+               MatrixView<float> sums) {
+  const auto entries = [&](int64_t t, int64_t g) {
+    const int64_t column = g * Format::Scales::kGroupColumns;
+    return Entries{x.groups.row_data(t)[g].listed, x.values.row_data(t) + column,
+                   x.places.row_data(t) + column};
+  };
+  for (int64_t t = 0; t < sums.rows; ++t)
+    std::memset(sums.row_data(t), 0, static_cast<size_t>(w.chunks() * kChunkRows) * sizeof(float));
+  for (int64_t g = begin; g < end; ++g) {
+    const GroupPlace at = PlaceOf<Format>(w, g);
+    for (int64_t t = 0; t < sums.rows; ++t) {
+      const ListedGroup* groups = x.groups.row_data(t);
+      if (groups[g].listed == 0) continue;
+      int64_t next = g + 1;  // past `end` too: the same thread is likely to go on there
+      while (next < x.groups.cols && groups[next].listed == 0) ++next;
+      const bool none = next == x.groups.cols;
+      AddGroup<Ops, Format>(at, entries(t, g), groups[g], none ? at : PlaceOf<Format>(w, next),
+                            none ? Entries{} : entries(t, next), w.chunks(), sums.row_data(t));
+    }
   }
 }
 
 template <class Ops>
 void MatMulListed(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x,
-                  MatrixView<float> y) {
+                  MatrixView<float> sums) {
   constexpr int kByte = Ops::kByteOffset;
   switch (w.type) {
     case ElementType::kQ4_0:
-      return AddChunks<Ops, Columns<Ops, HalfScales<Ops>, true, 8>>(w, begin, end, x, y);
+      return AddGroups<Ops, Columns<Ops, HalfScales<Ops>, true, 8>>(w, begin, end, x, sums);
     case ElementType::kQ4_1:
-      return AddChunks<Ops, Columns<Ops, HalfScalesAndMinima<Ops>, true, 0>>(w, begin, end, x, y);
+      return AddGroups<Ops, Columns<Ops, HalfScalesAndMinima<Ops>, true, 0>>(w, begin, end, x, sums);
     case ElementType::kQ4_K:
-      return AddChunks<Ops, Columns<Ops, SubScales<Ops>, true, 0>>(w, begin, end, x, y);
+      return AddGroups<Ops, Columns<Ops, SubScales<Ops>, true, 0>>(w, begin, end, x, sums);
     case ElementType::kQ5_1:
-      return AddChunks<Ops, Columns<Ops, HalfScalesAndMinima<Ops>, false, kByte>>(w, begin, end, x, y);
+      return AddGroups<Ops, Columns<Ops, HalfScalesAndMinima<Ops>, false, kByte>>(w, begin, end, x, sums);
     case ElementType::kQ5_K:
-      return AddChunks<Ops, Columns<Ops, SubScales<Ops>, false, kByte>>(w, begin, end, x, y);
+      return AddGroups<Ops, Columns<Ops, SubScales<Ops>, false, kByte>>(w, begin, end, x, sums);
     case ElementType::kQ6_K:
-      return AddChunks<Ops, Columns<Ops, SignedSubScales<Ops>, false, kByte>>(w, begin, end, x, y);
+      return AddGroups<Ops, Columns<Ops, SignedSubScales<Ops>, false, kByte>>(w, begin, end, x, sums);
     default:  // Q8_0, and Q5_0 as bytes
-      return AddChunks<Ops, Columns<Ops, HalfScales<Ops>, false, kByte>>(w, begin, end, x, y);
+      return AddGroups<Ops, Columns<Ops, HalfScales<Ops>, false, kByte>>(w, begin, end, x, sums);
   }
 }
 

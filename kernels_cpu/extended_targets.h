@@ -21,14 +21,14 @@ bool HasAmx();
 void MatMulPackedVnni(const PackedView& w, const QuantizedActivations& x, MatrixView<float> y);
 void MatMulPackedAmx(const PackedView& w, const QuantizedActivations& x, MatrixView<float> y);
 void MatMulColumnsVnni(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x,
-                       MatrixView<float> y);
+                       MatrixView<float> sums);
 #elif defined(__aarch64__)
 // Whether the system says that the processor has DotProd.
 bool HasDotProd();
 
 void MatMulPackedDotProd(const PackedView& w, const QuantizedActivations& x, MatrixView<float> y);
 void MatMulColumnsDotProd(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x,
-                          MatrixView<float> y);
+                          MatrixView<float> sums);
 #endif
 
 }  // namespace thermocline

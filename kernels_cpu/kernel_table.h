@@ -87,14 +87,15 @@ struct KernelTable {
   // The same of a packed matrix and x in 8 bits. w: (rows, cols), x: (n_tokens, cols), y: (n_tokens, rows).
   void (*mat_mul_packed)(const PackedView& w, const QuantizedActivations& x, MatrixView<float> y);
 
-  // y(t, r) = sum over the listed columns of w(r, c) * x(t, c) for the rows of chunks [begin, end); the other
-  // columns are not read. w: (rows, cols) of a quantised type, x: (n_tokens, cols), y: (n_tokens, rows).
+  // sums(t, r) = sum over the columns that groups [begin, end) list of w(r, c) * x(t, c); the other columns
+  // are not read. w: (rows, cols) of a quantised type, x: (n_tokens, cols), sums: (n_tokens, rows rounded up
+  // to kChunkRows).
   void (*mat_mul_columns)(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x,
-                          MatrixView<float> y);
+                          MatrixView<float> sums);
 
   // The same of plain floats.
   void (*mat_mul_float_columns)(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x,
-                                MatrixView<float> y);
+                                MatrixView<float> sums);
 
   // y(t, rows[i]) = row rows[i] of w . x(t), with the bits of mat_mul; other entries of y stay. w: (rows,
   // cols), x: (n_tokens <= kMostSparseTokens, cols), y: (n_tokens, rows).

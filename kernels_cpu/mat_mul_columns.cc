@@ -13,7 +13,6 @@ namespace thermocline {
 namespace HWY_NAMESPACE {
 namespace {
 
-constexpr int64_t kStripChunks = kStripRows / kChunkRows;
 constexpr int64_t kStepRows = 32;  // of one step of a codec
 // Steps beside each other, whose sums stay in registers.
 #if HWY_TARGET == HWY_AVX3
@@ -34,13 +33,12 @@ struct Listed {
 // sums[r] += the block's part for a chunk's rows r. The codes of `ahead` are prefetched.
 template <class Codec>
 HWY_NOINLINE void AddBlock(const uint8_t* codes, int64_t column_bytes, const Listed& x,
-                           const uint8_t* codes_ahead, int64_t column_bytes_ahead, const Listed& ahead,
-                           float* HWY_RESTRICT sums) {
+                           const uint8_t* codes_ahead, const Listed& ahead, float* HWY_RESTRICT sums) {
   constexpr int kVectors = Codec::kVectors;
   constexpr int64_t kChunkBytes = kChunkRows * Codec::kElementBytes;
   for (int64_t i = 0; i < ahead.count; ++i) {
     for (int64_t byte = 0; byte < kChunkBytes; byte += 64)
-      hwy::Prefetch(codes_ahead + ahead.places[i] * column_bytes_ahead + byte);
+      hwy::Prefetch(codes_ahead + ahead.places[i] * column_bytes + byte);
   }
   for (int64_t row = 0; row < kChunkRows; row += kSteps * kStepRows) {
     F32 sum[kSteps * kVectors];
@@ -64,49 +62,42 @@ HWY_NOINLINE void AddBlock(const uint8_t* codes, int64_t column_bytes, const Lis
 }
 
 template <class Codec>
-struct AddStrip {
-  // One token's y of chunks [begin, end) of one strip.
+struct AddBlocks {
+  // One token's sums of blocks [begin, end).
   static void Run(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x, int64_t token,
-                  float* HWY_RESTRICT y) {
-    HWY_ALIGN float sums[kStripRows] = {};
-    const int64_t strip = begin / kStripChunks;
-    const int64_t column_bytes =
-        HWY_MIN(kStripRows, w.chunks() * kChunkRows - strip * kStripRows) * Codec::kElementBytes;
-    const uint8_t* data = reinterpret_cast<const uint8_t*>(w.data) + strip * kStripRows * w.layout.row_bytes;
-    const auto block = [&](int64_t g) {
+                  float* HWY_RESTRICT sums) {
+    constexpr int64_t kChunkBytes = kChunkRows * Codec::kElementBytes;
+    const int64_t column_bytes = w.layout.stride_rows * Codec::kElementBytes;
+    std::memset(sums, 0, static_cast<size_t>(w.chunks() * kChunkRows) * sizeof(float));
+    const auto listed = [&](int64_t g) {
       return Listed{x.exact.row_data(token) + g * kColumnBlock, x.places.row_data(token) + g * kColumnBlock,
                     x.groups.row_data(token)[g].listed};
     };
-    for (int64_t g = 0; g < x.groups.cols; ++g) {
-      const Listed here = block(g);
+    for (int64_t g = begin; g < end; ++g) {
+      const Listed here = listed(g);
       if (here.count == 0) continue;
-      const int64_t g_ahead = HWY_MIN(g + 1, x.groups.cols - 1);
-      for (int64_t chunk = begin; chunk < end; ++chunk) {
-        const int64_t offset = (chunk - strip * kStripChunks) * kChunkRows * Codec::kElementBytes;
-        AddBlock<Codec>(data + g * kColumnBlock * column_bytes + offset, column_bytes, here,
-                        data + g_ahead * kColumnBlock * column_bytes + offset, column_bytes, block(g_ahead),
-                        sums + (chunk - begin) * kChunkRows);
+      const uint8_t* codes = reinterpret_cast<const uint8_t*>(w.data) + g * kColumnBlock * column_bytes;
+      for (int64_t chunk = 0; chunk < w.chunks(); ++chunk) {
+        // The chunk that is multiplied next, of this block or of the one behind it.
+        const bool last = chunk + 1 == w.chunks();
+        const uint8_t* ahead = last ? codes + kColumnBlock * column_bytes : codes + (chunk + 1) * kChunkBytes;
+        const Listed listed_ahead = !last ? here : g + 1 < x.groups.cols ? listed(g + 1) : Listed{};
+        AddBlock<Codec>(codes + chunk * kChunkBytes, column_bytes, here, ahead, listed_ahead,
+                        sums + chunk * kChunkRows);
       }
     }
-    const int64_t row = begin * kChunkRows;
-    const int64_t rows = HWY_MIN(w.rows - row, (end - begin) * kChunkRows);
-    std::memcpy(y + row, sums, static_cast<size_t>(rows) * sizeof(float));
   }
 };
 
 }  // namespace
 
 void MatMulFloatColumns(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x,
-                        MatrixView<float> y) {
-  HWY_DASSERT(w.rows == y.cols && x.exact.rows == y.rows && end <= w.chunks());
-  const auto add = w.type == ElementType::kF32   ? AddStrip<F32Codec>::Run
-                   : w.type == ElementType::kF16 ? AddStrip<F16Codec>::Run
-                                                 : AddStrip<BF16Codec>::Run;
-  while (begin < end) {
-    const int64_t strip_end = HWY_MIN(end, (begin / kStripChunks + 1) * kStripChunks);
-    for (int64_t t = 0; t < x.exact.rows; ++t) add(w, begin, strip_end, x, t, y.row_data(t));
-    begin = strip_end;
-  }
+                        MatrixView<float> sums) {
+  HWY_DASSERT(x.exact.rows == sums.rows && end <= w.groups());
+  const auto add = w.type == ElementType::kF32   ? AddBlocks<F32Codec>::Run
+                   : w.type == ElementType::kF16 ? AddBlocks<F16Codec>::Run
+                                                 : AddBlocks<BF16Codec>::Run;
+  for (int64_t t = 0; t < sums.rows; ++t) add(w, begin, end, x, t, sums.row_data(t));
 }
 
 }  // namespace HWY_NAMESPACE

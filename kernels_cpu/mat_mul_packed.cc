@@ -204,9 +204,9 @@ void MatMulPacked(const PackedView& w, const QuantizedActivations& x, MatrixView
 }
 
 void MatMulColumns(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x,
-                   MatrixView<float> y) {
-  HWY_DASSERT(w.rows == y.cols && x.values.rows == y.rows && end <= w.chunks());
-  MatMulListed<Ops>(w, begin, end, x, y);
+                   MatrixView<float> sums) {
+  HWY_DASSERT(x.values.rows == sums.rows && end <= w.groups());
+  MatMulListed<Ops>(w, begin, end, x, sums);
 }
 
 }  // namespace HWY_NAMESPACE

@@ -39,8 +39,8 @@ void MatMulPackedVnni(const PackedView& w, const QuantizedActivations& x, Matrix
 }
 
 void MatMulColumnsVnni(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x,
-                       MatrixView<float> y) {
-  avx512_tiles::MatMulListed<avx512_tiles::Ops>(w, begin, end, x, y);
+                       MatrixView<float> sums) {
+  avx512_tiles::MatMulListed<avx512_tiles::Ops>(w, begin, end, x, sums);
 }
 
 void MatMulPackedAmx(const PackedView& w, const QuantizedActivations& x, MatrixView<float> y) {

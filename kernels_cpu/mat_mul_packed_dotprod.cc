@@ -87,8 +87,8 @@ void MatMulPackedDotProd(const PackedView& w, const QuantizedActivations& x, Mat
 }
 
 void MatMulColumnsDotProd(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x,
-                          MatrixView<float> y) {
-  dotprod_tiles::MatMulListed<dotprod_tiles::Ops>(w, begin, end, x, y);
+                          MatrixView<float> sums) {
+  dotprod_tiles::MatMulListed<dotprod_tiles::Ops>(w, begin, end, x, sums);
 }
 
 }  // namespace thermocline

@@ -31,8 +31,8 @@ int64_t SelectColumns(const CpuContext& context, MatrixView<float> x, float thre
                       std::span<uint32_t> columns);
 
 // y = x * w^T, which reads of w the columns where some token's x is not 0. Of quantised types x is rounded to
-// 8 bits in blocks of 32 and y has the bits of the packed product where the type has panels; a token alone
-// has the bits that it has in a batch. w: (rows, cols), x: (n_tokens, cols), y: (n_tokens, rows).
+// 8 bits in blocks of 32. A token's y has the same bits alone and beside others that need more columns. w:
+// (rows, cols), x: (n_tokens, cols), y: (n_tokens, rows).
 void MatMulColumns(const CpuContext& context, const ColumnView& w, MatrixView<const float> x,
                    MatrixView<float> y);
 

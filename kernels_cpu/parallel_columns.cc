@@ -9,9 +9,15 @@
 namespace thermocline {
 namespace {
 
-constexpr int64_t kPieceBytes = 256 * 1024;  // weights read by a piece of work at least
-constexpr int64_t kListedBlocks = 128;       // of 32 columns, listed by one
-constexpr int64_t kQuad = 4;                 // 8-bit values that one instruction multiplies
+// Columns are split into ranges that each sum on their own, at most kMostRanges, of kRangeBlocks blocks or
+// more: fixed by the matrix, so that the order of the sums is. Rows would be shorter runs of memory, which is
+// read slower (column_matrix.h).
+constexpr int64_t kMostRanges = 16;
+constexpr int64_t kRangeBlocks = 8;
+constexpr int64_t kSummedElements = 8 * 1024;  // by a piece of work at least
+constexpr int64_t kPieceBytes = 256 * 1024;    // weights read by a piece of work at least
+constexpr int64_t kListedBlocks = 128;         // of 32 columns, listed by one
+constexpr int64_t kQuad = 4;                   // 8-bit values that one instruction multiplies
 
 int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -24,15 +30,20 @@ class ListRoom {
     MatrixView<uint8_t> places;
     MatrixView<ListedGroup> groups;
     MatrixView<ActivationBlock> blocks;
+    MatrixView<float> sums;  // (ranges * n_tokens, rows in whole chunks)
   };
-  Views For(int64_t n_tokens, int64_t cols, int64_t n_groups, bool quantized) {
+  Views For(const ColumnView& w, int64_t n_tokens, int64_t ranges) {
     const auto grow = [n_tokens](auto& vector, int64_t width) {
       vector.resize(std::max(vector.size(), static_cast<size_t>(n_tokens * width)));
       return MatrixView<typename std::decay_t<decltype(vector)>::value_type>{vector.data(), n_tokens, width,
                                                                              width};
     };
-    Views views{.places = grow(places_, cols), .groups = grow(groups_, n_groups)};
-    if (quantized) {
+    const int64_t cols = w.cols;
+    Views views{.places = grow(places_, cols), .groups = grow(groups_, w.groups())};
+    const int64_t rows = w.chunks() * kChunkRows;
+    views.sums = grow(sums_, ranges * rows);
+    views.sums = {views.sums.data, ranges * n_tokens, rows, rows};
+    if (InfoOf(w.type).quantized()) {
       views.values = grow(values_, cols);
       views.blocks = grow(blocks_, cols / kActivationBlock);
     } else {
@@ -47,6 +58,7 @@ class ListRoom {
   std::vector<uint8_t> places_;
   std::vector<ListedGroup> groups_;
   std::vector<ActivationBlock> blocks_;
+  std::vector<float> sums_;
 };
 
 // Moves the values that are not 0 to the front, in place.
@@ -119,9 +131,10 @@ void MatMulColumns(const CpuContext& context, const ColumnView& w, MatrixView<co
                    MatrixView<float> y) {
   static thread_local ListRoom room_of_thread;
   const bool quantized = InfoOf(w.type).quantized();
-  const int64_t group_columns = w.layout.group_columns, n_groups = CeilDivide(w.cols, group_columns);
-  const ListRoom::Views room = room_of_thread.For(x.rows, x.cols, n_groups, quantized);
+  const int64_t group_columns = w.layout.group_columns, n_groups = w.groups();
   const int64_t blocks = CeilDivide(w.cols, kColumnBlock), groups_of_block = kColumnBlock / group_columns;
+  const int64_t ranges = std::clamp<int64_t>(blocks / kRangeBlocks, 1, kMostRanges);
+  const ListRoom::Views room = room_of_thread.For(w, x.rows, ranges);
   const int64_t pieces = CeilDivide(blocks, kListedBlocks);  // of a token
   context.team->ParallelFor(x.rows * pieces, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
@@ -136,9 +149,25 @@ void MatMulColumns(const CpuContext& context, const ColumnView& w, MatrixView<co
   });
   const ListedActivations listed{room.values, room.exact, room.places, room.groups};
   const auto multiply = quantized ? context.kernels->mat_mul_columns : context.kernels->mat_mul_float_columns;
-  const int64_t chunk_bytes = std::max<int64_t>(1, kChunkRows * w.layout.row_bytes);
-  context.team->ParallelFor(w.chunks(), CeilDivide(kPieceBytes, chunk_bytes),
-                            [&](int64_t begin, int64_t end) { multiply(w, begin, end, listed, y); });
+  context.team->ParallelFor(ranges, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r)
+      multiply(w, blocks * r / ranges * groups_of_block,
+               std::min(n_groups, blocks * (r + 1) / ranges * groups_of_block), listed,
+               room.sums.Rows(r * x.rows, x.rows));
+  });
+  const int64_t row_elements = std::max<int64_t>(1, x.rows * ranges);
+  const int64_t grain = std::max(kChunkRows, kSummedElements / row_elements / kChunkRows * kChunkRows);
+  context.team->ParallelFor(w.rows, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t t = 0; t < x.rows; ++t) {
+      const auto part = [&](int64_t r) {
+        return room.sums.row(r * x.rows + t)
+            .subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
+      };
+      std::ranges::copy(part(0), y.row_data(t) + begin);
+      for (int64_t r = 1; r < ranges; ++r)
+        context.kernels->add(part(r), {y.row_data(t) + begin, static_cast<size_t>(end - begin)});
+    }
+  });
 }
 
 void MatMulRows(const CpuContext& context, const WeightView& w, MatrixView<const float> x,

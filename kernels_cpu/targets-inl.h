@@ -19,9 +19,9 @@ void Dequantize(ElementType type, const std::byte* source, int64_t count, float*
 void MatMul(const WeightView& w, MatrixView<const float> x, MatrixView<float> y);
 void MatMulPacked(const PackedView& w, const QuantizedActivations& x, MatrixView<float> y);
 void MatMulColumns(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x,
-                   MatrixView<float> y);
+                   MatrixView<float> sums);
 void MatMulFloatColumns(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x,
-                        MatrixView<float> y);
+                        MatrixView<float> sums);
 void MatMulRows(const WeightView& w, std::span<const uint32_t> rows, MatrixView<const float> x,
                 MatrixView<float> y);
 void QuantizeActivations(MatrixView<const float> x, MatrixView<int8_t> values,

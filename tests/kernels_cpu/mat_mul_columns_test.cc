@@ -69,7 +69,7 @@ INSTANTIATE_TEST_SUITE_P(All, MatMulColumnsTest, EveryIsaAndType(), IsaTypeName)
 
 TEST_P(MatMulColumnsTest, EqualsTheReference) {
   uint32_t seed = 1;
-  // Rows around a vector, a chunk and a strip; tokens around those of one pass.
+  // Rows around a vector, a chunk and several.
   for (const int64_t rows : {1, 127, 130, 700}) {
     for (const int64_t tokens : {1, 9}) {
       seed += 2;
@@ -96,32 +96,26 @@ TEST_P(MatMulColumnsTest, EqualsTheReference) {
   }
 }
 
+// Of few columns, which are one range: their sums are those of panels, whose further terms are zeros.
 TEST_P(MatMulColumnsTest, HasTheBitsOfThePackedProduct) {
   if (!HasPanels(type().type)) return;
   const auto team = *ThreadTeam::Create(1);
-  const RandomWeights w(type().type, 650, Cols(), 3);
+  const RandomWeights w(type().type, 650, 256, 3);
   const PackedMatrix packed = *PackedMatrix::Create(*team, w.view());
-  for (const FloatMatrix& x : {Sparse(3, Cols(), 4), FloatMatrix::Random(3, Cols(), 5)}) {
+  for (const FloatMatrix& x : {Sparse(3, 256, 4), FloatMatrix::Random(3, 256, 5)}) {
     FloatMatrix expected = FloatMatrix::Poisoned(3, 650);
     MatMul(context(), packed.view(), x.view(), expected.view());
     EXPECT_TRUE(reference::SameBits(Product(Pack(w.view()), x.view()).view(), expected.view()));
   }
 }
 
-TEST_P(MatMulColumnsTest, NeitherCompanionsNorThreadsChangeBits) {
+TEST_P(MatMulColumnsTest, CompanionsChangeNoBits) {
   const RandomWeights w(type().type, 1100, Cols(), 6);
   const FloatMatrix x = Sparse(11, Cols(), 7);
   const ColumnMatrix columns = Pack(w.view());
   const FloatMatrix batch = Product(columns, x.view());
   for (int64_t t = 0; t < 11; ++t)
     EXPECT_TRUE(reference::SameBits(Product(columns, x.view().Rows(t, 1)).view(), batch.view().Rows(t, 1)));
-  for (const int threads : {2, 5}) {
-    const auto team = *ThreadTeam::Create(threads);
-    const ColumnMatrix packed_by_team = *ColumnMatrix::Create(*team, w.view());
-    FloatMatrix y = FloatMatrix::Poisoned(11, 1100);
-    MatMulColumns({.team = team.get(), .kernels = &kernels()}, packed_by_team.view(), x.view(), y.view());
-    EXPECT_TRUE(reference::SameBits(y.view(), batch.view())) << threads;
-  }
 }
 
 // The second token needs what is not finite, the first does not.
@@ -151,6 +145,38 @@ TEST_P(MatMulColumnsTest, NothingNeededIsZeroAndNaNReachesEveryRowOfItsToken) {
     EXPECT_EQ(y.view().row_data(0)[r], 0.0f);
     EXPECT_TRUE(std::isfinite(y.view().row_data(1)[r]));
     EXPECT_TRUE(std::isnan(y.view().row_data(2)[r])) << r;
+  }
+}
+
+// Several ranges of columns, so many rows that columns are padded further, both ragged.
+TEST(MatMulColumns, TeamsChangeNoBits) {
+  for (const ElementType type :
+       {ElementType::kQ4_0, ElementType::kQ4_K, ElementType::kQ6_K, ElementType::kF16}) {
+    const int64_t rows = 2200, cols = type == ElementType::kF16 ? 1301 : 1280;
+    const RandomWeights w(type, rows, cols, 12);
+    const FloatMatrix x = Sparse(2, cols, 13);
+    FloatMatrix expected = FloatMatrix::Poisoned(2, rows);
+    for (const int threads : {1, 2, 5}) {
+      const auto team = *ThreadTeam::Create(threads);
+      const ColumnMatrix columns = *ColumnMatrix::Create(*team, w.view());
+      FloatMatrix y = FloatMatrix::Poisoned(2, rows);
+      MatMulColumns({.team = team.get(), .kernels = &BestKernels()}, columns.view(), x.view(), y.view());
+      if (threads == 1) {
+        expected = std::move(y);
+      } else {
+        EXPECT_TRUE(reference::SameBits(y.view(), expected.view())) << threads;
+      }
+    }
+    const std::vector<float> row = reference::Dequantize(type, w.view().row_data(rows - 1), cols);
+    const FloatMatrix seen =
+        InfoOf(type).quantized() ? Rounded(BestKernels(), x.view()) : Sparse(2, cols, 13);
+    double value = 0.0, magnitude = 0.0;
+    for (int64_t c = 0; c < cols; ++c) {
+      const double term = double{row[static_cast<size_t>(c)]} * double{seen.view().row_data(1)[c]};
+      value += term;
+      magnitude += std::abs(term);
+    }
+    EXPECT_NEAR(expected.view().row_data(1)[rows - 1], value, SumTolerance(2 * cols, 4 * magnitude));
   }
 }
 
