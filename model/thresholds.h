@@ -1,4 +1,4 @@
-// ThresholdSet: magnitudes below which inputs of a layer's products are left out; and its file
+// ThresholdSet: magnitudes below which inputs of products are left out, and their file thresholds.json.
 // thresholds.json.
 // SPDX-License-Identifier: Apache-2.0
 //
