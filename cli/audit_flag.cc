@@ -6,8 +6,9 @@ namespace thermocline {
 
 void AddAuditFlag(CLI::App& command, SchedulerOptions& options) {
   command
-      .add_option("--audit-every", options.audit_every,
-                  "in mode predicted one token in N is computed exactly too and compared; 0: none")
+      .add_option(
+          "--audit-every", options.audit_every,
+          "in modes predicted and threshold one token in N is computed exactly too and compared; 0: none")
       ->capture_default_str();
 }
 

@@ -15,6 +15,8 @@
 #include "kernels_cuda/device_info.h"
 #include "model/quantize.h"
 #include "profiler/bandwidth.h"
+#include "profiler/threshold_allocation.h"
+#include "profiler/threshold_calibration.h"
 #include "scheduler/request.h"
 
 namespace thermocline {
@@ -27,8 +29,9 @@ constexpr int64_t kTextLimitBytes = int64_t{1} << 30;
 struct Flags {
   ModelFlags model;
   ExecutionFlags execution;
-  std::vector<std::string> modes;  // empty: all that the model and its profile have
-  std::vector<std::string> plans;  // "layers:24GiB"; empty: one run with the plan that there is
+  std::vector<std::string> modes;            // empty: all that the model and its profile have
+  std::vector<std::string> plans;            // "layers:24GiB"; empty: one run with the plan that there is
+  std::optional<double> threshold_sparsity;  // absent: the profile's thresholds
   std::string quality = "balanced";
   std::string text;  // empty: made-up tokens
   int64_t prompt_tokens = 128;
@@ -41,8 +44,14 @@ struct Flags {
   std::string plot_path;
 };
 
-// Ascending in what a runner needs: one of a mode has those before it too.
-constexpr NeuronMode kModes[] = {NeuronMode::kDense, NeuronMode::kExact, NeuronMode::kPredicted};
+constexpr NeuronMode kModes[] = {NeuronMode::kDense, NeuronMode::kExact, NeuronMode::kPredicted,
+                                 NeuronMode::kThreshold};
+
+// What a runner of a mode can measure: one that leaves neurons out has what leaves fewer out too.
+std::vector<NeuronMode> ModesOf(NeuronMode runner) {
+  if (runner == NeuronMode::kThreshold) return {NeuronMode::kDense, NeuronMode::kThreshold};
+  return {std::begin(kModes), std::ranges::find(kModes, runner) + 1};
+}
 
 // Dense, of which the others are measured as multiples, and what was asked for.
 absl::StatusOr<std::vector<NeuronMode>> ParseModes(const std::vector<std::string>& names) {
@@ -53,7 +62,13 @@ absl::StatusOr<std::vector<NeuronMode>> ParseModes(const std::vector<std::string
   }
   for (const std::string& name : names) {
     if (std::ranges::none_of(kModes, [&](NeuronMode mode) { return NameOf(mode) == name; }))
-      return FieldError("--modes", fmt::format("'{}' is unknown; known are dense, exact, predicted", name));
+      return FieldError("--modes",
+                        fmt::format("'{}' is unknown; known are dense, exact, predicted, threshold", name));
+  }
+  if (modes.back() == NeuronMode::kThreshold && modes.size() > 2) {
+    return FieldError(
+        "--modes",
+        fmt::format("has {} beside threshold, which needs the weights laid out otherwise", NameOf(modes[1])));
   }
   return modes;
 }
@@ -121,12 +136,17 @@ absl::StatusOr<std::string> HashOf(const std::string& path) {
 }
 
 absl::Status DescribeProfile(const ExecutionFlags& execution, const LoadedModel& model, BenchResult& result) {
-  if (!model.plan && !model.predictors) return absl::OkStatus();
+  if (!model.plan && !model.predictors && (!model.thresholds || execution.finds_thresholds))
+    return absl::OkStatus();
   const ProfileDirectory directory(execution.profile.empty() ? DefaultProfileDirectory(model.checkpoint.path)
                                                              : execution.profile);
   TC_ASSIGN_OR_RETURN(result.profile_sha256, HashOf(directory.profile()));
-  if (!model.predictors) return absl::OkStatus();
-  TC_ASSIGN_OR_RETURN(result.predictors_sha256, HashOf(directory.predictors()));
+  if (model.predictors) {
+    TC_ASSIGN_OR_RETURN(result.predictors_sha256, HashOf(directory.predictors()));
+  }
+  if (model.thresholds) {
+    TC_ASSIGN_OR_RETURN(result.thresholds_sha256, HashOf(directory.thresholds()));
+  }
   return absl::OkStatus();
 }
 
@@ -142,6 +162,18 @@ std::string GpuNames(const LoadedModel& model) {
     }
   }
   return names;
+}
+
+// The same share of every input, from the prompt that is measured with: speed does not depend on which
+// columns are left out.
+absl::Status FindThresholds(double sparsity, std::span<const TokenId> prompt, LoadedModel& model) {
+  TC_ASSIGN_OR_RETURN(
+      ThresholdCalibration calibration,
+      ThresholdCalibration::Create(*model.runner, {.method = ThresholdMethod::kUniform, .target = sparsity}));
+  TC_RETURN_IF_ERROR(calibration.AddText(prompt, /*uncounted=*/1));
+  TC_ASSIGN_OR_RETURN(model.thresholds,
+                      calibration.Find(model.thresholds->model, [](int64_t /*layer*/) { return true; }));
+  return model.runner->SetThresholds(*model.thresholds);
 }
 
 absl::Status MeasurePeak(const ThreadTeam& team, Samples& gb_per_second) {
@@ -189,16 +221,17 @@ absl::StatusOr<std::vector<Run>> ReadRuns(const Flags& flags, const std::vector<
   return runs;
 }
 
-absl::Status Measure(const Flags& flags, std::vector<NeuronMode> modes, const LoadedModel& model,
+absl::Status Measure(const Flags& flags, std::vector<NeuronMode> modes, LoadedModel& model,
                      BenchResult& result) {
   Transformer& runner = *model.runner;
-  if (modes.empty()) modes.assign(std::begin(kModes), std::ranges::find(kModes, runner.mode()) + 1);
+  if (modes.empty()) modes = ModesOf(runner.mode());
   const int64_t needed = flags.prompt_tokens + flags.decode_tokens;
   if (needed > runner.context_length()) {
     return FieldError("--decode-tokens", fmt::format("prompt and decoded tokens are {}, the context is {}",
                                                      needed, runner.context_length()));
   }
   TC_ASSIGN_OR_RETURN(std::vector<TokenId> prompt, BenchPrompt(flags, model));
+  if (flags.threshold_sparsity) TC_RETURN_IF_ERROR(FindThresholds(*flags.threshold_sparsity, prompt, model));
   // The emulated accelerator reads the same memory with a thread of its own.
   TC_ASSIGN_OR_RETURN(const std::unique_ptr<ThreadTeam> readers,
                       ThreadTeam::Create(model.team->threads() + (model.emulated() ? 1 : 0)));
@@ -266,6 +299,17 @@ absl::Status Bench(Flags flags) {
     TC_ASSIGN_OR_RETURN(baseline, ReadBaseline(flags.baseline));
   }
   flags.execution.mode = flags.modes.empty() ? "auto" : NameOf(asked_for.back());
+  if (flags.threshold_sparsity) {
+    const double sparsity = *flags.threshold_sparsity;
+    if (!(sparsity > 0 && sparsity <= kMostShare)) {
+      return FieldError("--threshold-sparsity",
+                        fmt::format("is {}, allowed are above 0 and at most {}", sparsity, kMostShare));
+    }
+    if (flags.modes.empty()) flags.execution.mode = NameOf(NeuronMode::kThreshold);
+    if (flags.execution.mode != NameOf(NeuronMode::kThreshold))
+      return FieldError("--threshold-sparsity", "is of mode threshold, which --modes does not have");
+    flags.execution.finds_thresholds = true;
+  }
   TC_ASSIGN_OR_RETURN(const std::vector<Run> runs,
                       ReadRuns(flags, flags.modes.empty() ? std::vector<NeuronMode>() : asked_for));
   BenchRuns results;
@@ -308,8 +352,13 @@ void AddBenchCommand(CLI::App& program, Command& command) {
   bench
       ->add_option(
           "--modes", flags->modes,
-          "comma-separated modes to measure beside dense: exact, predicted; all that there are if not given")
+          "comma-separated modes to measure beside dense: exact, predicted, or threshold alone; those of "
+          "--mode auto if not given")
       ->delimiter(',');
+  bench->add_option(
+      "--threshold-sparsity", flags->threshold_sparsity,
+      "measure mode threshold with this share of every input left out, by thresholds found from "
+      "the prompt; the profile's thresholds if not given");
   bench
       ->add_option("--plans", flags->plans,
                    "comma-separated plans to make and measure in turn: OBJECTIVE or OBJECTIVE:SIZE, such as "

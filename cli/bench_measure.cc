@@ -63,6 +63,7 @@ class Bench {
                    .first_position = prompt_tokens() + static_cast<int64_t>(index)};
     if (mode == NeuronMode::kDense) step.kind = StepKind::kDenseDecode;
     if (mode == NeuronMode::kPredicted) step.quality = options_.quality;
+    if (mode == NeuronMode::kThreshold) step.quality = Quality::kBalanced;
     return runner_.Forward(step, logits_);
   }
 

@@ -29,7 +29,7 @@ struct ModeFigures {
   Samples inter_token_ms_p99_each;  // the same
   int64_t bytes_per_token = 0;      // as the operators count them: weights, keys and values
   int64_t neuron_bytes_per_token =
-      0;                     // of them, of feed-forward blocks and predictors; the rest no mode leaves out
+      0;  // of them, of feed-forward blocks and predictors; of the rest only kThreshold leaves something out
   double speedup_bound = 0;  // dense's bytes_per_token / this mode's
   double marked_share = 0;   // of the neurons, whose gate was computed
   double active_share = 0;   // of the neurons; 0 for kDense, which does not look

@@ -55,6 +55,12 @@ ordered_json ModeJson(const ModeFigures& mode, const BenchResult& result) {
     json["active_share"] = mode.active_share;
   }
   if (mode.mode == NeuronMode::kPredicted) json["quality"] = NameOf(result.quality);
+  if (mode.mode == NeuronMode::kThreshold) {
+    const ThresholdSet& thresholds = *result.model->thresholds;
+    json["thresholds"] = {{"method", NameOf(thresholds.method)},
+                          {"target", thresholds.target},
+                          {"skipped", thresholds.skipped()}};
+  }
   if (HasAccelerators(result)) {
     json["overlap_ratio"] = ToJson(mode.overlap_ratio);
     json["hand_over_us"] = ToJson(mode.hand_over_micros);
@@ -137,6 +143,16 @@ void PrintModes(const BenchResult& result) {
              figures.prefill_tokens_per_second.values.size());
   for (const ModeFigures& mode : figures.modes) {
     if (mode.mode == NeuronMode::kDense) continue;
+    if (mode.mode == NeuronMode::kThreshold) {
+      const ThresholdSet& thresholds = *result.model->thresholds;
+      fmt::print(
+          "threshold ({}, {:.0f}% asked for): {:.1f}% of the hidden layers' values kept; {} of its bytes a "
+          "token "
+          "are of neurons\n",
+          NameOf(thresholds.method), 100 * thresholds.target, 100 * mode.active_share,
+          FormatBytes(mode.neuron_bytes_per_token));
+      continue;
+    }
     fmt::print(
         "{}{}: {:.1f}% of the neurons marked, {:.1f}% active; {} of its bytes a token are of neurons{}\n",
         NameOf(mode.mode),
@@ -206,22 +222,23 @@ ordered_json BenchJson(const BenchResult& result) {
   ordered_json modes = ordered_json::object();
   for (const ModeFigures& mode : result.figures.modes)
     modes[std::string(NameOf(mode.mode))] = ModeJson(mode, result);
-  ordered_json json = {
-      {"schema", kBenchSchema},
-      {"version", THERMOCLINE_VERSION},
-      {"build", DescribeBuild()},
-      {"hardware", HardwareJson(result)},
-      {"model",
-       {{"file", FileNameOf(model.checkpoint.path)},
-        {"sha256", model.checkpoint.Sha256()},
-        {"type", MainType(model.checkpoint)},
-        {"bytes", model.checkpoint.total_bytes()}}},
-      {"profile",
-       {{"sha256", OrNull(result.profile_sha256)}, {"predictors_sha256", OrNull(result.predictors_sha256)}}},
-      {"prompt_tokens", result.prompt_tokens},
-      {"decode_tokens", result.decode_tokens},
-      {"modes", std::move(modes)},
-      {"emulated", model.emulated()}};
+  ordered_json json = {{"schema", kBenchSchema},
+                       {"version", THERMOCLINE_VERSION},
+                       {"build", DescribeBuild()},
+                       {"hardware", HardwareJson(result)},
+                       {"model",
+                        {{"file", FileNameOf(model.checkpoint.path)},
+                         {"sha256", model.checkpoint.Sha256()},
+                         {"type", MainType(model.checkpoint)},
+                         {"bytes", model.checkpoint.total_bytes()}}},
+                       {"profile",
+                        {{"sha256", OrNull(result.profile_sha256)},
+                         {"predictors_sha256", OrNull(result.predictors_sha256)},
+                         {"thresholds_sha256", OrNull(result.thresholds_sha256)}}},
+                       {"prompt_tokens", result.prompt_tokens},
+                       {"decode_tokens", result.decode_tokens},
+                       {"modes", std::move(modes)},
+                       {"emulated", model.emulated()}};
   if (HasAccelerators(result)) {
     ordered_json devices = ordered_json::array();
     for (const Device* device : model.runner->devices())

@@ -176,8 +176,8 @@ std::string RenderMemory(const std::vector<Row>& rows) {
       "Decoding is bound by the bytes that it moves: how near to the machine's reads, and how many bytes.",
       Charts({share, bytes}) + Legend(Key("limit-key", "the measured peak") +
                                       Key("bar-rest",
-                                          "attention, keys and values, head: no mode leaves "
-                                          "them out")));
+                                          "attention, keys and values, head: only mode threshold leaves "
+                                          "some of it out")));
 }
 
 std::string RenderTimes(const std::vector<Row>& rows) {

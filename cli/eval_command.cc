@@ -16,7 +16,7 @@ namespace {
 struct Flags {
   ModelFlags model;
   ExecutionFlags execution;
-  std::string quality;  // empty: balanced in mode predicted, else exact
+  std::string quality;  // empty: balanced in modes predicted and threshold, else exact
   std::string text;
   bool json = false;
 };
@@ -28,8 +28,9 @@ absl::StatusOr<Quality> QualityOf(const Flags& flags, const Transformer& runner)
   const auto quality = ParseQuality(flags.quality);
   if (!quality.ok()) return FieldError("--quality", MessageOf(quality.status()));
   if (*quality != Quality::kExact && !runner.predicts()) {
-    return FieldError("--quality", fmt::format("is {}, which needs mode predicted; the mode is {}",
-                                               flags.quality, NameOf(runner.mode())));
+    return FieldError("--quality",
+                      fmt::format("is {}, which needs mode predicted or threshold; the mode is {}",
+                                  flags.quality, NameOf(runner.mode())));
   }
   return quality;
 }
@@ -84,7 +85,7 @@ void AddEvalCommand(CLI::App& program, Command& command) {
   auto flags = std::make_shared<Flags>();
   AddModelFlags(*eval, flags->model);
   AddExecutionFlags(*eval, flags->execution);
-  eval->add_option("--quality", flags->quality, "exact, balanced or fast; of mode predicted");
+  eval->add_option("--quality", flags->quality, "exact, balanced or fast; of modes predicted and threshold");
   eval->add_option("--text", flags->text, "text file")->required();
   eval->add_flag("--json", flags->json, "print one JSON object");
   eval->callback([flags, &command] { command.action = [flags] { return Eval(*flags); }; });

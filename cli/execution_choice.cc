@@ -14,7 +14,7 @@
 namespace thermocline {
 namespace {
 
-constexpr std::array<std::string_view, 4> kModes = {"auto", "dense", "exact", "predicted"};
+constexpr std::array<std::string_view, 5> kModes = {"auto", "dense", "exact", "predicted", "threshold"};
 
 bool Exists(const std::string& path) {
   std::error_code error;
@@ -37,12 +37,21 @@ class Chooser {
       return FieldError("--profile", fmt::format("{}: no such directory", directory_.path));
     ExecutionChoice choice;
     TC_RETURN_IF_ERROR(ChooseMode(has_profile, choice));
+    const bool by_threshold = choice.mode == NeuronMode::kThreshold;
+    if (by_threshold && flags_.device != "auto" && flags_.device != "none")
+      return FieldError("--device",
+                        fmt::format("is {}, mode threshold runs on the CPU alone", flags_.device));
     if (has_profile) {
       TC_ASSIGN_OR_RETURN(choice.plan, ChoosePlan(choice.predictors ? &*choice.predictors : nullptr));
     } else if (flags_.device == "host" || flags_.device == "cuda") {
       return FieldError("--device",
                         fmt::format("{} needs a plan: {} does not exist; thermocline profile makes it",
                                     flags_.device, directory_.path));
+    }
+    if (by_threshold && choice.plan && choice.plan->devices.size() > 1) {
+      return FieldError("--mode", fmt::format("is threshold, which runs on the CPU alone; the plan has '{}': "
+                                              "--device none leaves it aside",
+                                              choice.plan->devices[1].name));
     }
     return choice;
   }
@@ -80,6 +89,11 @@ class Chooser {
       }
     }
     if (mode == "dense") return absl::OkStatus();
+    if (mode == "threshold") {
+      choice.mode = NeuronMode::kThreshold;
+      TC_ASSIGN_OR_RETURN(choice.thresholds, Thresholds(has_profile));
+      return absl::OkStatus();
+    }
     if (!checkpoint_.config.has_silent_neurons()) {
       return FieldError(
           "--mode", fmt::format("is {}, which leaves silent neurons out; with {} none is ever silent", mode,
@@ -93,6 +107,22 @@ class Chooser {
     }
     TC_ASSIGN_OR_RETURN(choice.predictors, ReadPredictors(directory_.predictors(), identity()));
     return absl::OkStatus();
+  }
+
+  // The profile's, or of a mode that is to find its own such that leave nothing out yet.
+  absl::StatusOr<ThresholdSet> Thresholds(bool has_profile) {
+    if (flags_.finds_thresholds) {
+      return ThresholdSet{
+          .model = identity(),
+          .method = ThresholdMethod::kUniform,
+          .layers = std::vector<LayerThresholds>(static_cast<size_t>(checkpoint_.config.n_layers))};
+    }
+    if (!has_profile || !Exists(directory_.thresholds())) {
+      return FieldError("--mode", fmt::format("is threshold, {} does not exist; thermocline profile "
+                                              "--thresholds makes it",
+                                              directory_.thresholds()));
+    }
+    return ReadThresholds(directory_.thresholds(), identity());
   }
 
   absl::StatusOr<std::optional<Plan>> ChoosePlan(const PredictorSet* predictors) {

@@ -109,7 +109,9 @@ void AddInspectCommand(CLI::App& program, Command& command) {
       "With --json, of a profile directory: directory, model_sha256, profile{architecture, activation, "
       "threshold, n_layers, d_model, d_ff, tokens, held_out_tokens, corpus, corpus_share}, "
       "predictors{target_recall, fast_recall, bytes, layers[{kind, hidden, recall, precision, marked, bytes, "
-      "balanced, fast}]}, plan{as of `plan --json`, of_this_profile}, hardware{cpu, isa, threads, "
+      "balanced, fast}]}, thresholds{method, target, tokens, skipped, layers[{attention, attention_output, "
+      "feed_forward, down, gate: {magnitude, share}, skipped, error}]}, plan{as of `plan --json`, "
+      "of_this_profile}, hardware{cpu, isa, threads, "
       "memory_bytes, accelerators}, report. What is not there is null.");
   auto flags = std::make_shared<Flags>();
   inspect->add_option("MODEL", flags->path, "GGUF file, Hugging Face folder or profile directory")

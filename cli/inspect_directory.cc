@@ -8,6 +8,7 @@
 
 #include "cli/planning_flags.h"
 #include "cli/predictor_flags.h"
+#include "cli/profile_thresholds.h"
 #include "cli/size_format.h"
 #include "core/mapped_file.h"
 #include "profiler/hardware.h"
@@ -85,8 +86,8 @@ bool IsProfileDirectory(const std::string& path) {
   std::error_code ignored;
   if (!std::filesystem::is_directory(path, ignored) || IsThere(path + "/config.json")) return false;
   const ProfileDirectory directory(path);
-  const std::array<std::string, 5> files = {directory.profile(), directory.predictors(), directory.hardware(),
-                                            directory.plan(), directory.report()};
+  const std::array files = {directory.profile(),    directory.predictors(), directory.hardware(),
+                            directory.thresholds(), directory.plan(),       directory.report()};
   return std::ranges::any_of(files, IsThere);
 }
 
@@ -97,11 +98,17 @@ absl::StatusOr<ordered_json> DescribeProfileDirectory(const std::string& path) {
                        {"model_sha256", profile.model_sha256},
                        {"profile", Describe(profile)},
                        {"predictors", nullptr},
+                       {"thresholds", nullptr},
                        {"plan", nullptr},
                        {"hardware", nullptr},
                        {"report", IsThere(directory.report())}};
   TC_ASSIGN_OR_RETURN(const std::optional<PredictorSet> predictors, PredictorsOf(directory, profile));
   if (predictors) json["predictors"] = Describe(*predictors);
+  if (IsThere(directory.thresholds())) {
+    TC_ASSIGN_OR_RETURN(const ThresholdSet thresholds,
+                        ReadThresholds(directory.thresholds(), IdentityOf(profile)));
+    json["thresholds"] = ThresholdsJson(thresholds);
+  }
   if (IsThere(directory.plan())) {
     TC_ASSIGN_OR_RETURN(const Plan plan, ReadPlan(directory.plan(), IdentityOf(profile)));
     TC_ASSIGN_OR_RETURN(const MappedFile profile_file, MappedFile::Open(directory.profile()));
@@ -131,6 +138,7 @@ void PrintProfileDirectory(const ordered_json& json) {
     fmt::print("\n");
     PrintLayers(json["predictors"]["layers"]);
   }
+  if (!json["thresholds"].is_null()) PrintThresholds(json["thresholds"]);
   fmt::print("\nreport: {}\n", json["report"].get<bool>() ? "report.html" : "none");
 }
 

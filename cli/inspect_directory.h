@@ -20,6 +20,7 @@ bool IsProfileDirectory(const std::string& path);
 //               corpus_share (of its bytes, counted)
 //   predictors  target_recall, fast_recall, bytes, layers[{kind, hidden, recall, precision, marked, bytes,
 //               balanced{}, fast{}}]; null: none
+//   thresholds  method, target, tokens, skipped, layers[{SITE{magnitude, share}, skipped, error}]; null: none
 //   plan        the object of `plan --json`, and of_this_profile; null: none
 //   hardware    cpu, isa, threads, memory_bytes, accelerators[{name, memory_bytes, emulated}]; null: none
 //   report      whether report.html is there

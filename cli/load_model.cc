@@ -149,7 +149,9 @@ void AddExecutionFlags(CLI::App& command, ExecutionFlags& flags) {
   command
       .add_option("--mode", flags.mode,
                   "dense (every neuron), exact (only what fires; the same answers), predicted (only what the "
-                  "profile's predictors mark), or auto")
+                  "profile's predictors mark), threshold (without inputs of products below the profile's "
+                  "thresholds, for models whose neurons are never silent; on the CPU, with the weights in "
+                  "memory once more, by columns), or auto (one of the first three)")
       ->capture_default_str();
   command.add_option("--profile", flags.profile,
                      "profile directory with predictors and plan; MODEL.thermocline where that exists");
@@ -228,7 +230,9 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const ModelFlags& flags,
   model->plan = std::move(choice.plan);
   model->predictors = std::move(choice.predictors);
   const bool by_neuron = model->plan && model->plan->splits_layers();
-  const WeightOptions weights{.ffn_layout = by_neuron ? FfnLayout::kBundles : FfnLayout::kAuto};
+  model->thresholds = std::move(choice.thresholds);
+  WeightOptions weights{.ffn_layout = by_neuron ? FfnLayout::kBundles : FfnLayout::kAuto};
+  if (model->thresholds) weights.ffn_layout = FfnLayout::kMatrices;
   TC_ASSIGN_OR_RETURN(model->weights, ModelWeights::Load(model->checkpoint, model->cpu, weights));
   TC_ASSIGN_OR_RETURN(const int64_t kv_tokens,
                       KvTokens(cache, config, model->kv_type, context_tokens, model->plan));
@@ -240,6 +244,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const ModelFlags& flags,
                                            .pack_weights = !flags.no_pack,
                                            .mode = choice.mode,
                                            .predictors = model->predictors ? &*model->predictors : nullptr,
+                                           .thresholds = model->thresholds ? &*model->thresholds : nullptr,
                                            .plan = model->plan ? &*model->plan : nullptr,
                                            .keep_host_copy = execution.keep_host_copy}));
   SayWhatWasStoredAgain(*model);

@@ -42,6 +42,7 @@ struct ExecutionFlags {
   std::string device = "auto";
   std::string gpu_memory;  // empty: what the plan was made for
   bool keep_host_copy = false;
+  bool finds_thresholds = false;  // mode threshold finds thresholds of its own, whatever the profile holds
   std::string objective;  // of a plan that is made anew; empty: the profile's plan, or one for least latency
 };
 
@@ -71,6 +72,7 @@ struct LoadedModel {
   ModelWeights weights;
   std::optional<Plan> plan;                // that the runner uses
   std::optional<PredictorSet> predictors;  // that the runner uses
+  std::optional<ThresholdSet> thresholds;  // the same
   std::unique_ptr<Transformer> runner;
 
   // Whether an emulated accelerator takes part.

@@ -54,6 +54,7 @@ struct ProfileDirectory {
   std::string profile() const { return path + "/profile.pb"; }
   std::string hardware() const { return path + "/hardware.json"; }
   std::string predictors() const { return path + "/predictor.safetensors"; }
+  std::string thresholds() const { return path + "/thresholds.json"; }
   std::string plan() const { return path + "/plan.pb"; }
   std::string report() const { return path + "/report.html"; }
 };

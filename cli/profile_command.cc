@@ -10,6 +10,7 @@
 #include "cli/planning_flags.h"
 #include "cli/predictor_flags.h"
 #include "cli/profile_predictors.h"
+#include "cli/profile_thresholds.h"
 #include "cli/progress_bar.h"
 #include "core/replace_file.h"
 #include "profiler/activation_counter.h"
@@ -27,6 +28,7 @@ struct Flags {
   ModelFlags model;
   PlanningFlags planning;
   PredictorFlags predictor;
+  ThresholdFlags thresholds;
   std::string corpus;
   std::string out;
   CountingOptions counting;
@@ -227,6 +229,7 @@ void PrintProfile(const ActivationProfile& profile, const ProfileDirectory& dire
 absl::Status CheckFlags(const Flags& flags) {
   TC_RETURN_IF_ERROR(ReadPlanningFlags(flags.planning).status());
   TC_RETURN_IF_ERROR(CheckPredictorFlags(flags.predictor));
+  TC_RETURN_IF_ERROR(CheckThresholdFlags(flags.thresholds, flags.corpus));
   if (flags.corpus.empty() == flags.merge.empty())
     return FieldError("--corpus", "give either a corpus or --merge");
   if (flags.resume && !flags.merge.empty()) return FieldError("--resume", "does not go with --merge");
@@ -299,6 +302,13 @@ absl::Status Profile(const Flags& flags) {
   }
   TC_ASSIGN_OR_RETURN(const std::optional<PredictorSet> predictors,
                       Predictors(flags, run, choice, profile.threshold, std::move(samples)));
+  TC_ASSIGN_OR_RETURN(const std::optional<ThresholdSet> thresholds,
+                      FindThresholds({.flags = flags.thresholds,
+                                      .corpus = flags.corpus,
+                                      .model = *model,
+                                      .identity = identity,
+                                      .directory = directory,
+                                      .go_on = [] { return interrupted == 0; }}));
   const PredictorSet* const some_predictors = predictors ? &*predictors : nullptr;
   TC_ASSIGN_OR_RETURN(const HardwareProfile hardware,
                       Hardware(flags.planning, model->team->threads(), directory));
@@ -323,10 +333,13 @@ absl::Status Profile(const Flags& flags) {
                     .neuron_bytes = NeuronBytesOf(model->weights.layers.front().ffn)});
   TC_RETURN_IF_ERROR(ReplaceFile(directory.report(), report));
   if (flags.json) {
-    fmt::print("{}\n", ProfileJson(profile, solved.plan, some_predictors, weight_bytes).dump());
+    nlohmann::ordered_json json = ProfileJson(profile, solved.plan, some_predictors, weight_bytes);
+    json["thresholds"] = thresholds ? ThresholdsJson(*thresholds) : nlohmann::ordered_json();
+    fmt::print("{}\n", json.dump());
   } else {
     PrintProfile(profile, directory);
     if (predictors) PrintPredictors(*predictors);
+    if (thresholds) PrintThresholds(ThresholdsJson(*thresholds));
     PrintPlan(solved.plan);
   }
   return absl::OkStatus();
@@ -357,6 +370,7 @@ void AddProfileCommand(CLI::App& program, Command& command) {
   profile->add_flag("--mpi", flags->mpi, "share the corpus among the processes that mpirun started");
   profile->add_flag("--resume", flags->resume, "go on where an interrupted run stopped");
   AddPredictorFlags(*profile, flags->predictor);
+  AddThresholdFlags(*profile, flags->thresholds);
   AddPlanningFlags(*profile, flags->planning);
   profile->add_flag("--json", flags->json, "print one JSON object");
   profile->callback([flags, &command] {

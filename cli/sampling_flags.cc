@@ -39,9 +39,9 @@ void AddSamplingFlags(CLI::App& command, SamplingFlags& flags) {
                    "the matched stop text is part of the completion");
   command.add_flag("--ignore-eos", stopping.ignore_eos, "do not end at the model's end token");
   command.add_option("--time-limit", flags.time_limit_ms, "end after that many milliseconds");
-  command.add_option(
-      "--quality", flags.quality,
-      "exact, balanced or fast; more than exact needs mode predicted, whose default is balanced");
+  command.add_option("--quality", flags.quality,
+                     "exact, balanced or fast; more than exact needs mode predicted or threshold, whose "
+                     "default is balanced");
 }
 
 absl::Status FillRequest(const SamplingFlags& flags, CompletionRequest& request) {

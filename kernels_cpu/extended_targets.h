@@ -3,12 +3,14 @@
 #pragma once
 
 #include "core/matrix.h"
+#include "kernels_cpu/column_matrix.h"
+#include "kernels_cpu/listed_activations.h"
 #include "kernels_cpu/packed_matrix.h"
 #include "kernels_cpu/quantized_activations.h"
 
 namespace thermocline {
 
-// The functions' contract: KernelTable::mat_mul_packed.
+// The functions' contracts: KernelTable::mat_mul_packed and mat_mul_columns.
 #if defined(__x86_64__)
 // Whether processor and system have AVX-512 with VNNI.
 bool HasVnni();
@@ -18,11 +20,15 @@ bool HasAmx();
 
 void MatMulPackedVnni(const PackedView& w, const QuantizedActivations& x, MatrixView<float> y);
 void MatMulPackedAmx(const PackedView& w, const QuantizedActivations& x, MatrixView<float> y);
+void MatMulColumnsVnni(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x,
+                       MatrixView<float> sums);
 #elif defined(__aarch64__)
 // Whether the system says that the processor has DotProd.
 bool HasDotProd();
 
 void MatMulPackedDotProd(const PackedView& w, const QuantizedActivations& x, MatrixView<float> y);
+void MatMulColumnsDotProd(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x,
+                          MatrixView<float> sums);
 #endif
 
 }  // namespace thermocline

@@ -34,6 +34,9 @@ KernelTable MakeTable() {
           .dequantize = Dequantize,
           .mat_mul = MatMul,
           .mat_mul_packed = MatMulPacked,
+          .mat_mul_columns = MatMulColumns,
+          .mat_mul_float_columns = MatMulFloatColumns,
+          .mat_mul_rows = MatMulRows,
           .quantize_activations = QuantizeActivations,
           .accumulate_rows = AccumulateRows,
           .accumulate_neurons = AccumulateNeurons,
@@ -45,6 +48,7 @@ KernelTable MakeTable() {
           .activate = Activate,
           .count_active = CountActive,
           .select_active = SelectActive,
+          .select_columns = SelectColumns,
           .pack_signs = PackSigns,
           .sign_agreement = SignAgreement,
           .add = Add,
@@ -77,17 +81,19 @@ KernelTable TableOf(int64_t target) {
 void AppendExtensions([[maybe_unused]] const KernelTable& table,
                       [[maybe_unused]] std::vector<KernelTable>& list) {
   [[maybe_unused]] const auto append = [&](std::string_view isa,
-                                           decltype(KernelTable::mat_mul_packed) mat_mul_packed) {
+                                           decltype(KernelTable::mat_mul_packed) mat_mul_packed,
+                                           decltype(KernelTable::mat_mul_columns) mat_mul_columns) {
     list.push_back(table);
     list.back().isa = isa;
     list.back().mat_mul_packed = mat_mul_packed;
+    list.back().mat_mul_columns = mat_mul_columns;
   };
 #if defined(__x86_64__)
   if (table.isa != "avx512") return;
-  if (HasAmx()) append("avx512_amx", MatMulPackedAmx);
-  if (HasVnni()) append("avx512_vnni", MatMulPackedVnni);
+  if (HasAmx()) append("avx512_amx", MatMulPackedAmx, MatMulColumnsVnni);
+  if (HasVnni()) append("avx512_vnni", MatMulPackedVnni, MatMulColumnsVnni);
 #elif defined(__aarch64__)
-  if (table.isa == "neon" && HasDotProd()) append("neon_dotprod", MatMulPackedDotProd);
+  if (table.isa == "neon" && HasDotProd()) append("neon_dotprod", MatMulPackedDotProd, MatMulColumnsDotProd);
 #endif
 }
 

@@ -18,7 +18,9 @@
 #include "core/matrix.h"
 #include "core/status.h"
 #include "kernels_cpu/activation.h"
+#include "kernels_cpu/column_matrix.h"
 #include "kernels_cpu/kv_layout.h"
+#include "kernels_cpu/listed_activations.h"
 #include "kernels_cpu/neurons.h"
 #include "kernels_cpu/packed_matrix.h"
 #include "kernels_cpu/quantized_activations.h"
@@ -85,6 +87,21 @@ struct KernelTable {
   // The same of a packed matrix and x in 8 bits. w: (rows, cols), x: (n_tokens, cols), y: (n_tokens, rows).
   void (*mat_mul_packed)(const PackedView& w, const QuantizedActivations& x, MatrixView<float> y);
 
+  // sums(t, r) = sum over the columns that groups [begin, end) list of w(r, c) * x(t, c); the other columns
+  // are not read. w: (rows, cols) of a quantised type, x: (n_tokens, cols), sums: (n_tokens, rows rounded up
+  // to kChunkRows).
+  void (*mat_mul_columns)(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x,
+                          MatrixView<float> sums);
+
+  // The same of plain floats.
+  void (*mat_mul_float_columns)(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x,
+                                MatrixView<float> sums);
+
+  // y(t, rows[i]) = row rows[i] of w . x(t), with the bits of mat_mul; other entries of y stay. w: (rows,
+  // cols), x: (n_tokens <= kMostSparseTokens, cols), y: (n_tokens, rows).
+  void (*mat_mul_rows)(const WeightView& w, std::span<const uint32_t> rows, MatrixView<const float> x,
+                       MatrixView<float> y);
+
   // Rounds x to 8 bits, cols a multiple of 32. The same bits on every instruction set. x, values: (n_tokens,
   // cols), blocks: (n_tokens, cols / 32).
   void (*quantize_activations)(MatrixView<const float> x, MatrixView<int8_t> values,
@@ -135,6 +152,10 @@ struct KernelTable {
   int64_t (*select_active)(MatrixView<const float> scores, std::span<const float> thresholds,
                            MatrixView<uint64_t> bits, uint32_t first_row, std::span<uint32_t> rows,
                            std::span<TokenMask> tokens);
+
+  // Sets every x(t, c) with |x(t, c)| < threshold to 0 and lists the columns where some x(t, c) is not, NaN
+  // included, ascending; returns how many. x: (n_tokens, cols), columns: room for cols.
+  int64_t (*select_columns)(MatrixView<float> x, float threshold, std::span<uint32_t> columns);
 
   // Bit c of words (BitWords(row.size())): row[c] < 0. Bits past the row are 0.
   void (*pack_signs)(std::span<const float> row, std::span<uint64_t> words);

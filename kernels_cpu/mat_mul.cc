@@ -305,6 +305,28 @@ void DotListedBatch(const RowList& list, std::span<const TokenMask> tokens, Matr
   }
 }
 
+void MatMulRows(const WeightView& w, std::span<const uint32_t> rows, MatrixView<const float> x,
+                MatrixView<float> y) {
+  HWY_DASSERT(w.cols == x.cols && w.rows == y.cols && x.rows == y.rows && x.rows <= kMostSparseTokens);
+  constexpr size_t kPieceRows = 64;
+  float storage[kMostSparseTokens * kPieceRows];
+  TokenMask every[kPieceRows];
+  for (TokenMask& mask : every) mask = static_cast<TokenMask>((uint32_t{1} << x.rows) - 1);
+  while (!rows.empty()) {
+    const std::span<const uint32_t> piece = rows.first(HWY_MIN(kPieceRows, rows.size()));
+    rows = rows.subspan(piece.size());
+    if (x.rows == 1) {
+      DotListed({w, piece}, {w, rows}, x.data, storage);
+    } else {
+      DotListedBatch({w, piece}, {every, piece.size()}, x, {storage, x.rows, kPieceRows, kPieceRows});
+    }
+    for (int64_t t = 0; t < x.rows; ++t) {
+      for (size_t i = 0; i < piece.size(); ++i)
+        y.row_data(t)[piece[i]] = storage[static_cast<size_t>(t) * kPieceRows + i];
+    }
+  }
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace thermocline
 HWY_AFTER_NAMESPACE();

@@ -1,4 +1,4 @@
-// Products of panels with 8-bit activations on Highway's targets.
+// Products of panels and of columns with 8-bit activations on Highway's targets.
 // SPDX-License-Identifier: Apache-2.0
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels_cpu/mat_mul_packed.cc"
@@ -10,6 +10,7 @@
 HWY_BEFORE_NAMESPACE();
 #undef THERMOCLINE_TILES
 #define THERMOCLINE_TILES HWY_NAMESPACE
+#include "kernels_cpu/column_tiles-inl.h"
 #include "kernels_cpu/packed_tiles-inl.h"
 
 namespace thermocline {
@@ -51,6 +52,10 @@ struct IntegerOps {
     return bytes;
   }
   static HWY_INLINE Bytes PrepareBytes(Bytes bytes) { return bytes; }
+  static HWY_INLINE void Transpose(const Bytes (&columns)[4], Bytes (&words)[4]) {
+    for (int i = 0; i < 4; ++i)
+      for (int j = 0; j < 4; ++j) words[i].byte[j] = columns[j].byte[i];
+  }
   static HWY_INLINE Quad LoadQuad(const int8_t* at) {
     return LoadWords(reinterpret_cast<const uint8_t*>(at));
   }
@@ -71,6 +76,18 @@ struct ByteVectors {
     return hn::And(hn::BitCast(U8Tag(), hn::ShiftRight<4>(hn::BitCast(u16, words))), hn::Set(U8Tag(), 15));
   }
   static HWY_INLINE Bytes PrepareBytes(Bytes words) { return words; }
+  static HWY_INLINE void Transpose(const Bytes (&columns)[4], Bytes (&words)[4]) {
+    const U8Tag u8;
+    const hn::Repartition<uint16_t, F32Tag> u16;
+    const auto lower01 = hn::BitCast(u16, hn::InterleaveLower(u8, columns[0], columns[1]));
+    const auto upper01 = hn::BitCast(u16, hn::InterleaveUpper(u8, columns[0], columns[1]));
+    const auto lower23 = hn::BitCast(u16, hn::InterleaveLower(u8, columns[2], columns[3]));
+    const auto upper23 = hn::BitCast(u16, hn::InterleaveUpper(u8, columns[2], columns[3]));
+    words[0] = hn::BitCast(u8, hn::InterleaveLower(u16, lower01, lower23));
+    words[1] = hn::BitCast(u8, hn::InterleaveUpper(u16, lower01, lower23));
+    words[2] = hn::BitCast(u8, hn::InterleaveLower(u16, upper01, upper23));
+    words[3] = hn::BitCast(u8, hn::InterleaveUpper(u16, upper01, upper23));
+  }
   static HWY_INLINE Bytes LoadQuad(const int8_t* at) {
     int32_t four;
     std::memcpy(&four, at, sizeof four);
@@ -175,6 +192,7 @@ struct Ops : IntegerOps {
   static HWY_INLINE F32 LoadBytes(const uint8_t* at) {
     return hn::ConvertTo(F32Tag(), HWY_NAMESPACE::LoadBytes(at));
   }
+  static HWY_INLINE F32 Load(const float* at) { return hn::LoadU(F32Tag(), at); }
   static HWY_INLINE void Store(F32 a, float* at) { hn::StoreU(a, F32Tag(), at); }
 };
 
@@ -183,6 +201,12 @@ struct Ops : IntegerOps {
 void MatMulPacked(const PackedView& w, const QuantizedActivations& x, MatrixView<float> y) {
   HWY_DASSERT(w.cols == x.values.cols && w.rows == y.cols && x.values.rows == y.rows);
   MatMulPanels<Ops>(w, x, y);
+}
+
+void MatMulColumns(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x,
+                   MatrixView<float> sums) {
+  HWY_DASSERT(x.values.rows == sums.rows && end <= w.groups());
+  MatMulListed<Ops>(w, begin, end, x, sums);
 }
 
 }  // namespace HWY_NAMESPACE

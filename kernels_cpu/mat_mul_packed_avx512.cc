@@ -1,4 +1,4 @@
-// Products of panels with AVX-512's integer dot products (VNNI) and with AMX's tiles.
+// Products of panels and columns with AVX-512's integer dot products (VNNI), of panels with AMX's tiles.
 // SPDX-License-Identifier: Apache-2.0
 //
 // Highway's targets have no step between AVX-512 as of Skylake and one that asks for more than this, so the
@@ -16,11 +16,13 @@
 
 // g++ 12 takes the deliberately undefined operands inside its own intrinsics for mistakes.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,amx-tile,amx-int8")
 #define THERMOCLINE_TILES avx512_tiles
 #include "kernels_cpu/packed_vnni-inl.h"
 // Over those operations.
+#include "kernels_cpu/column_tiles-inl.h"
 #include "kernels_cpu/packed_tiles-inl.h"
 #define THERMOCLINE_TILE_CONFIG(memory) _tile_loadconfig(memory)
 #define THERMOCLINE_TILE_RELEASE() _tile_release()
@@ -34,6 +36,11 @@ namespace thermocline {
 
 void MatMulPackedVnni(const PackedView& w, const QuantizedActivations& x, MatrixView<float> y) {
   avx512_tiles::MatMulPanels<avx512_tiles::Ops>(w, x, y);
+}
+
+void MatMulColumnsVnni(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x,
+                       MatrixView<float> sums) {
+  avx512_tiles::MatMulListed<avx512_tiles::Ops>(w, begin, end, x, sums);
 }
 
 void MatMulPackedAmx(const PackedView& w, const QuantizedActivations& x, MatrixView<float> y) {

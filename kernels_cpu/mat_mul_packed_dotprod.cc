@@ -1,4 +1,4 @@
-// Products of panels with Arm's integer dot products (DotProd, optional from Armv8.2 on).
+// Products of panels and columns with Arm's integer dot products (DotProd, optional from Armv8.2 on).
 // SPDX-License-Identifier: Apache-2.0
 //
 // Highway's NEON asks for no more than Armv8.0, so the file names its instructions itself. Nothing here runs
@@ -18,6 +18,7 @@
 #pragma GCC push_options
 #pragma GCC target("arch=armv8.2-a+crypto+dotprod")
 #define THERMOCLINE_TILES dotprod_tiles
+#include "kernels_cpu/column_tiles-inl.h"
 #include "kernels_cpu/packed_tiles-inl.h"
 
 namespace thermocline {
@@ -46,6 +47,16 @@ struct Ops {
     return vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(words), 4));
   }
   static inline Bytes PrepareBytes(Bytes words) { return words; }
+  static inline void Transpose(const Bytes (&columns)[4], Bytes (&words)[4]) {
+    const int16x8_t lower01 = vreinterpretq_s16_s8(vzip1q_s8(columns[0], columns[1]));
+    const int16x8_t upper01 = vreinterpretq_s16_s8(vzip2q_s8(columns[0], columns[1]));
+    const int16x8_t lower23 = vreinterpretq_s16_s8(vzip1q_s8(columns[2], columns[3]));
+    const int16x8_t upper23 = vreinterpretq_s16_s8(vzip2q_s8(columns[2], columns[3]));
+    words[0] = vreinterpretq_s8_s16(vzip1q_s16(lower01, lower23));
+    words[1] = vreinterpretq_s8_s16(vzip2q_s16(lower01, lower23));
+    words[2] = vreinterpretq_s8_s16(vzip1q_s16(upper01, upper23));
+    words[3] = vreinterpretq_s8_s16(vzip2q_s16(upper01, upper23));
+  }
   static inline Quad LoadQuad(const int8_t* at) {
     int32_t four;
     std::memcpy(&four, at, sizeof four);
@@ -65,6 +76,7 @@ struct Ops {
     const uint16x8_t wide = vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(four)));
     return vcvtq_f32_u32(vmovl_u16(vget_low_u16(wide)));
   }
+  static inline Floats Load(const float* at) { return vld1q_f32(at); }
   static inline void Store(Floats a, float* at) { vst1q_f32(at, a); }
 };
 
@@ -72,6 +84,11 @@ struct Ops {
 
 void MatMulPackedDotProd(const PackedView& w, const QuantizedActivations& x, MatrixView<float> y) {
   dotprod_tiles::MatMulPanels<dotprod_tiles::Ops>(w, x, y);
+}
+
+void MatMulColumnsDotProd(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x,
+                          MatrixView<float> sums) {
+  dotprod_tiles::MatMulListed<dotprod_tiles::Ops>(w, begin, end, x, sums);
 }
 
 }  // namespace thermocline

@@ -1,4 +1,4 @@
-// The vector operations of AVX-512 with VNNI that packed_tiles-inl.h is written over.
+// The vector operations of AVX-512 with VNNI that packed_tiles-inl.h and column_tiles-inl.h are written over.
 // SPDX-License-Identifier: Apache-2.0
 #include <immintrin.h>
 
@@ -31,6 +31,16 @@ struct Ops {
     return _mm512_and_si512(_mm512_srli_epi16(words, 4), _mm512_set1_epi8(15));
   }
   static inline Bytes PrepareBytes(Bytes words) { return _mm512_xor_si512(words, _mm512_set1_epi8(-128)); }
+  static inline void Transpose(const Bytes (&columns)[4], Bytes (&words)[4]) {
+    const __m512i lower01 = _mm512_unpacklo_epi8(columns[0], columns[1]);
+    const __m512i upper01 = _mm512_unpackhi_epi8(columns[0], columns[1]);
+    const __m512i lower23 = _mm512_unpacklo_epi8(columns[2], columns[3]);
+    const __m512i upper23 = _mm512_unpackhi_epi8(columns[2], columns[3]);
+    words[0] = _mm512_unpacklo_epi16(lower01, lower23);
+    words[1] = _mm512_unpackhi_epi16(lower01, lower23);
+    words[2] = _mm512_unpacklo_epi16(upper01, upper23);
+    words[3] = _mm512_unpackhi_epi16(upper01, upper23);
+  }
   static inline Quad LoadQuad(const int8_t* at) {
     int32_t four;
     std::memcpy(&four, at, sizeof four);
@@ -47,6 +57,7 @@ struct Ops {
   static inline Floats LoadBytes(const uint8_t* at) {
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at))));
   }
+  static inline Floats Load(const float* at) { return _mm512_loadu_ps(at); }
   static inline void Store(Floats a, float* at) { _mm512_storeu_ps(at, a); }
 };
 

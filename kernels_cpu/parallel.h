@@ -4,6 +4,7 @@
 
 #include "core/matrix.h"
 #include "core/thread_team.h"
+#include "kernels_cpu/column_matrix.h"
 #include "kernels_cpu/kernel_table.h"
 
 namespace thermocline {
@@ -27,6 +28,24 @@ void MatMulPacking(const CpuContext& context, const WeightView& w, MatrixView<co
 
 // One or the other.
 void MatMul(const CpuContext& context, const HeldMatrix& w, MatrixView<const float> x, MatrixView<float> y);
+
+// Sets every x(t, c) with |x(t, c)| < threshold to 0, lists the columns where some token's is not 0,
+// ascending, and returns how many those are. NaN is kept and listed. x: (n_tokens, cols), columns: room for
+// cols.
+int64_t SelectColumns(const CpuContext& context, MatrixView<float> x, float threshold,
+                      std::span<uint32_t> columns);
+
+// y = x * w^T, which reads of w the columns where some token's x is not 0. Of quantised types x is rounded to
+// 8 bits in blocks of 32. A token's y has the same bits alone and beside others that need more columns. w:
+// (rows, cols), x: (n_tokens, cols), y: (n_tokens, rows).
+void MatMulColumns(const CpuContext& context, const ColumnView& w, MatrixView<const float> x,
+                   MatrixView<float> y);
+
+// y(t, r) = row r of w . x(t) for the rows listed, ascending, with the bits of MatMul over the same view; the
+// others of y become 0. The rows of w that are not listed are not read. w: (rows, cols), x: (n_tokens <=
+// kMostSparseTokens, cols), y: (n_tokens, rows).
+void MatMulRows(const CpuContext& context, const WeightView& w, MatrixView<const float> x,
+                std::span<const uint32_t> rows, MatrixView<float> y);
 
 // hidden = activation(gate) * up, element by element. All (n_tokens, d_ff).
 void GatedActivation(const CpuContext& context, ActivationFunction activation, MatrixView<const float> gate,

@@ -95,6 +95,37 @@ int64_t SelectActive(MatrixView<const float> scores, std::span<const float> thre
   return listed;
 }
 
+int64_t SelectColumns(MatrixView<float> x, float threshold, std::span<uint32_t> columns) {
+  HWY_DASSERT(std::ssize(columns) >= x.cols);
+  const F32Tag f32;
+  const U32Tag u32;
+  const F32 least = hn::Set(f32, threshold);
+  HWY_ALIGN uint32_t found[kLanes];  // the whole vector that compression stores
+  int64_t listed = 0;
+  for (int64_t c = 0; c < x.cols; c += kLanes) {
+    const int64_t count = HWY_MIN(kLanes, x.cols - c);
+    auto needed = hn::FirstN(f32, 0);
+    for (int64_t t = 0; t < x.rows; ++t) {
+      float* at = x.row_data(t) + c;
+      const F32 value = LoadUpTo(at, count);
+      const F32 kept = hn::IfThenZeroElse(hn::Lt(hn::Abs(value), least), value);
+      // Not Ne: that NaN differs from 0 is not the same on every target.
+      needed = hn::Or(needed, hn::Not(hn::Eq(kept, hn::Zero(f32))));
+      if (count == kLanes) {
+        hn::StoreU(kept, f32, at);
+      } else {
+        StorePartial(kept, at, count);
+      }
+    }
+    const auto mask = hn::RebindMask(u32, needed);
+    hn::Store(hn::Compress(hn::Iota(u32, static_cast<uint32_t>(c)), mask), u32, found);
+    const size_t n_found = hn::CountTrue(u32, mask);
+    std::memcpy(columns.data() + listed, found, n_found * sizeof(uint32_t));
+    listed += static_cast<int64_t>(n_found);
+  }
+  return listed;
+}
+
 void PackSigns(std::span<const float> row, std::span<uint64_t> words) {
   const auto cols = static_cast<int64_t>(row.size());
   HWY_DASSERT(std::ssize(words) == BitWords(cols));

@@ -18,6 +18,12 @@ namespace HWY_NAMESPACE {
 void Dequantize(ElementType type, const std::byte* source, int64_t count, float* target);
 void MatMul(const WeightView& w, MatrixView<const float> x, MatrixView<float> y);
 void MatMulPacked(const PackedView& w, const QuantizedActivations& x, MatrixView<float> y);
+void MatMulColumns(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x,
+                   MatrixView<float> sums);
+void MatMulFloatColumns(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x,
+                        MatrixView<float> sums);
+void MatMulRows(const WeightView& w, std::span<const uint32_t> rows, MatrixView<const float> x,
+                MatrixView<float> y);
 void QuantizeActivations(MatrixView<const float> x, MatrixView<int8_t> values,
                          MatrixView<ActivationBlock> blocks);
 void AccumulateRows(const WeightView& w, MatrixView<const float> h, int64_t column_begin, int64_t column_end,
@@ -36,6 +42,7 @@ void CountActive(ActivationFunction activation, float threshold, MatrixView<cons
 int64_t SelectActive(MatrixView<const float> scores, std::span<const float> thresholds,
                      MatrixView<uint64_t> bits, uint32_t first_row, std::span<uint32_t> rows,
                      std::span<TokenMask> tokens);
+int64_t SelectColumns(MatrixView<float> x, float threshold, std::span<uint32_t> columns);
 void PackSigns(std::span<const float> row, std::span<uint64_t> words);
 void SignAgreement(MatrixView<const uint64_t> signs, MatrixView<const uint64_t> inputs, int64_t cols,
                    MatrixView<float> scores);

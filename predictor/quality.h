@@ -8,7 +8,8 @@
 
 namespace thermocline {
 
-// What a token's feed-forward blocks leave out.
+// What a token's feed-forward blocks leave out. With thresholds kExact is dense and the other two are the
+// same: what is below them.
 enum class Quality {
   kExact,     // nothing: every gate is computed, then only what fired
   kBalanced,  // what the predictors miss at the recall they were calibrated for

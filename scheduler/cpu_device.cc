@@ -24,6 +24,11 @@ void Clear(MatrixView<float> matrix) {
   for (int64_t t = 0; t < matrix.rows; ++t) std::ranges::fill(matrix.row(t), 0.0f);
 }
 
+// Of a layer's products.
+int64_t WidestInput(const ModelConfig& config) {
+  return std::max({config.d_model, config.n_heads * config.d_head, config.d_ff});
+}
+
 double AttentionScale(const ModelConfig& config) {
   if (config.attention_scale > 0) return config.attention_scale;
   return 1.0 / std::sqrt(static_cast<double>(config.d_head));
@@ -86,7 +91,8 @@ int64_t CpuDevice::ScratchBytes(const ModelConfig& config, int64_t block_tokens,
   return (block_tokens * per_token + threads * AttentionScratchSize(config.d_head) +
           FfnPartialsSize(config.d_model) + sparse) *
              kFloatBytes +
-         predictor + config.d_ff * static_cast<int64_t>(sizeof(TokenMask) + sizeof(uint32_t));
+         predictor + config.d_ff * static_cast<int64_t>(sizeof(TokenMask)) +
+         WidestInput(config) * static_cast<int64_t>(sizeof(uint32_t));
 }
 
 absl::Status CpuDevice::Allocate() {
@@ -122,7 +128,7 @@ absl::Status CpuDevice::Allocate() {
   scratch_.tokens.resize(static_cast<size_t>(tokens));
   scratch_.window_tokens.resize(static_cast<size_t>(tokens));
   scratch_.fired.resize(static_cast<size_t>(config_.d_ff));
-  scratch_.rows.resize(static_cast<size_t>(config_.d_ff));
+  scratch_.rows.resize(static_cast<size_t>(WidestInput(config_)));
   return absl::OkStatus();
 }
 
@@ -153,6 +159,17 @@ absl::StatusOr<HeldMatrix> CpuDevice::Hold(const WeightView& weights) {
   return held;
 }
 
+absl::StatusOr<CpuDevice::Projection> CpuDevice::Hold(const WeightView& weights, ThresholdSite site) {
+  Projection projection;
+  TC_ASSIGN_OR_RETURN(projection.held, Hold(weights));
+  const bool by_columns =
+      options_.thresholds && (*options_.thresholds != ThresholdMethod::kCats || site == ThresholdSite::kDown);
+  if (!by_columns || !HasColumns(weights.type)) return projection;
+  TC_ASSIGN_OR_RETURN(projection.columns, ColumnMatrix::Create(*context_.team, weights));
+  used_bytes_ += projection.columns.view().size_bytes();
+  return projection;
+}
+
 // ---- Loading
 
 absl::Status CpuDevice::LoadAttention(int64_t layer, const LayerWeights& weights) {
@@ -173,10 +190,10 @@ absl::Status CpuDevice::LoadAttention(int64_t layer, const LayerWeights& weights
   held.ffn_norm = weights.ffn_norm;
   held.down_bias = weights.down_bias;
   held.post_ffn_norm = weights.post_ffn_norm;
-  TC_ASSIGN_OR_RETURN(attention.query, Hold(weights.query));
-  TC_ASSIGN_OR_RETURN(attention.key, Hold(weights.key));
-  TC_ASSIGN_OR_RETURN(attention.value, Hold(weights.value));
-  TC_ASSIGN_OR_RETURN(attention.output, Hold(weights.attention_output));
+  TC_ASSIGN_OR_RETURN(attention.query, Hold(weights.query, ThresholdSite::kAttention));
+  TC_ASSIGN_OR_RETURN(attention.key, Hold(weights.key, ThresholdSite::kAttention));
+  TC_ASSIGN_OR_RETURN(attention.value, Hold(weights.value, ThresholdSite::kAttention));
+  TC_ASSIGN_OR_RETURN(attention.output, Hold(weights.attention_output, ThresholdSite::kAttentionOutput));
   TC_ASSIGN_OR_RETURN(attention.cache, KvPages::Create(config_, options_.kv_type, options_.kv_pages));
   return absl::OkStatus();
 }
@@ -197,11 +214,12 @@ absl::Status CpuDevice::LoadNeurons(int64_t layer, const BundleView& bundles, st
 absl::Status CpuDevice::LoadMatrices(int64_t layer, const FeedForward& ffn) {
   TC_RETURN_IF_ERROR(Account(fmt::format("the feed-forward block of layer {}", layer), ffn.size_bytes()));
   Matrices& matrices = layers_[static_cast<size_t>(layer)].matrices;
-  TC_ASSIGN_OR_RETURN(matrices.gate, Hold(ffn.gate));
+  TC_ASSIGN_OR_RETURN(matrices.gate, Hold(ffn.gate, ThresholdSite::kFeedForward));
   if (config_.gated) {
-    TC_ASSIGN_OR_RETURN(matrices.up, Hold(ffn.up));
+    TC_ASSIGN_OR_RETURN(matrices.up, Hold(ffn.up, ThresholdSite::kFeedForward));
+    if (options_.thresholds == ThresholdMethod::kCats) matrices.up_rows = ffn.up;
   }
-  TC_ASSIGN_OR_RETURN(matrices.down, Hold(ffn.down));
+  TC_ASSIGN_OR_RETURN(matrices.down, Hold(ffn.down, ThresholdSite::kDown));
   matrices.gate_bias = ffn.gate_bias;
   matrices.sub_norm = ffn.sub_norm;
   return absl::OkStatus();
@@ -286,14 +304,53 @@ void CpuDevice::NormHeads(const NormWeights& norm, MatrixView<float> x) const {
   RmsNorm(context_, heads, norm.weight, static_cast<float>(config_.norm_epsilon), heads);
 }
 
-void CpuDevice::QueriesKeysValues(int64_t layer, const AttentionWeights& attention,
-                                  MatrixView<const float> normed) {
+int64_t CpuDevice::LeaveOut(int64_t layer, ThresholdSite site, const DeviceStep& step,
+                            MatrixView<float> values) {
+  if (step.mode == NeuronMode::kDense && input_observer_ != nullptr)
+    input_observer_->OnInput(layer, site, values);
+  if (step.mode != NeuronMode::kThreshold) return values.cols;
+  const float least = layers_[static_cast<size_t>(layer)].thresholds.magnitude(site);
+  return SelectColumns(context_, values, least, scratch_.rows);
+}
+
+int64_t CpuDevice::LeaveOutGates(int64_t layer, const DeviceStep& step, MatrixView<float> gate,
+                                 MatrixView<float> activated) {
+  const bool leaves_out = step.mode == NeuronMode::kThreshold &&
+                          layers_[static_cast<size_t>(layer)].thresholds.magnitude(ThresholdSite::kGate) > 0;
+  const bool looks = step.mode == NeuronMode::kDense && input_observer_ != nullptr;
+  if (!leaves_out && !looks) return gate.cols;
+  Activate(context_, config_.activation_function(), gate, activated);
+  const int64_t kept = LeaveOut(layer, ThresholdSite::kGate, step, activated);
+  if (!leaves_out) return kept;
+  // The activation of 0 is 0, whichever it is.
+  for (int64_t t = 0; t < gate.rows; ++t) {
+    for (int64_t i = 0; i < gate.cols; ++i)
+      if (activated.row_data(t)[i] == 0) gate.row_data(t)[i] = 0;
+  }
+  return kept;
+}
+
+int64_t CpuDevice::Product(const DeviceStep& step, const Projection& w, int64_t n_columns,
+                           MatrixView<const float> x, MatrixView<float> y) const {
+  if (step.mode != NeuronMode::kThreshold || w.columns.empty()) {
+    MatMul(context_, w.held, x, y);
+    return w.held.rows.size_bytes();
+  }
+  MatMulColumns(context_, w.columns.view(), x, y);
+  return ColumnBytes(w.columns.view(), n_columns);
+}
+
+void CpuDevice::QueriesKeysValues(int64_t layer, const AttentionWeights& attention, const DeviceStep& step,
+                                  MatrixView<float> normed) {
   const LayerWeights& weights = attention.weights;
   const auto q = Rows(scratch_.queries, normed.rows), k = Rows(scratch_.keys, normed.rows);
   const auto v = Rows(scratch_.values, normed.rows);
-  MatMul(context_, attention.query, normed, q);
-  MatMul(context_, attention.key, normed, k);
-  MatMul(context_, attention.value, normed, v);
+  const int64_t columns = LeaveOut(layer, ThresholdSite::kAttention, step, normed);
+  for (const auto& [projection, result] :
+       {std::pair(&attention.query, q), std::pair(&attention.key, k), std::pair(&attention.value, v)}) {
+    work_.attention_bytes_left_out +=
+        projection->held.rows.size_bytes() - Product(step, *projection, columns, normed, result);
+  }
   AddBias(context_, weights.query_bias, q);
   AddBias(context_, weights.key_bias, k);
   AddBias(context_, weights.value_bias, v);
@@ -337,7 +394,8 @@ void CpuDevice::Attention(int64_t layer, const DeviceStep& step) {
   const auto attended = Rows(scratch_.attended, n_tokens);
 
   Norm(weights.attention_norm, x, normed);
-  QueriesKeysValues(layer, attention, normed);
+  if (config_.shared_norm) Copy(normed, input);
+  QueriesKeysValues(layer, attention, step, normed);
   int64_t first = 0;
   for (const SequenceSlice& slice : step.slices) {
     context_.team->ParallelFor(slice.n_tokens, kKvPageTokens, [&](int64_t begin, int64_t end) {
@@ -349,14 +407,12 @@ void CpuDevice::Attention(int64_t layer, const DeviceStep& step) {
   }
   Attend(layer, attention.cache, n_tokens);
   if (!weights.attention_sub_norm.empty()) Norm(weights.attention_sub_norm, attended, attended);
-  MatMul(context_, attention.output, attended, update);
+  const int64_t columns = LeaveOut(layer, ThresholdSite::kAttentionOutput, step, attended);
+  work_.attention_bytes_left_out +=
+      attention.output.held.rows.size_bytes() - Product(step, attention.output, columns, attended, update);
   AddBias(context_, weights.output_bias, update);
 
-  if (config_.shared_norm) {
-    Copy(normed, input);
-  } else if (config_.parallel_blocks) {
-    Norm(weights.ffn_norm, x, input);
-  }
+  if (config_.parallel_blocks && !config_.shared_norm) Norm(weights.ffn_norm, x, input);
   AddToResidual(weights.post_attention_norm, update);
   if (!config_.parallel_blocks) Norm(weights.ffn_norm, x, input);
   // The block's sum starts with its bias.
@@ -383,8 +439,9 @@ void CpuDevice::Predict(int64_t layer, const DeviceStep& step, std::span<MarkedN
 void CpuDevice::Neurons(int64_t layer, const DeviceStep& step, const MarkedNeurons& marked) {
   const Layer& weights = layers_[static_cast<size_t>(layer)];
   const NeuronTable& table = weights.neurons;
-  if (step.mode == NeuronMode::kDense && (table.empty() || table.packed())) {
-    work_ += DenseNeurons(weights, layer, step);
+  const bool every = step.mode == NeuronMode::kDense || step.mode == NeuronMode::kThreshold;
+  if (every && (table.empty() || table.packed())) {
+    work_ += EveryNeuron(layer, step);
   } else if (step.mode == NeuronMode::kPredicted) {
     NeuronSelection entries = marked.selection();
     if (!table.packed()) {
@@ -416,18 +473,15 @@ void CpuDevice::Neurons(int64_t layer, const DeviceStep& step, const MarkedNeuro
   }
 }
 
-NeuronWork CpuDevice::DenseNeurons(const Layer& layer, int64_t index, const DeviceStep& step) {
+NeuronWork CpuDevice::EveryNeuron(int64_t index, const DeviceStep& step) {
+  const Layer& layer = layers_[static_cast<size_t>(index)];
   const int64_t n_tokens = step.n_tokens;
   const bool bundled = !layer.neurons.empty();
   const BundleView& bundles = layer.neurons.bundles;
-  const HeldMatrix bundled_gate{.rows = bundles.gate()}, bundled_up{.rows = bundles.up()};
-  const HeldMatrix& gate_weights = bundled ? bundled_gate : layer.matrices.gate;
-  const HeldMatrix& up_weights = bundled ? bundled_up : layer.matrices.up;
-  const bool packing = step.prompt && layer.prompt_down.data != nullptr;
-  const WeightView down_rows = packing   ? layer.prompt_down
-                               : bundled ? bundles.down()
-                                         : layer.matrices.down.rows;
-  const int64_t n_neurons = gate_weights.rows.rows;
+  const Projection bundled_gate{.held = {.rows = bundles.gate()}}, bundled_up{.held = {.rows = bundles.up()}};
+  const Projection& gate_weights = bundled ? bundled_gate : layer.matrices.gate;
+  const Projection& up_weights = bundled ? bundled_up : layer.matrices.up;
+  const int64_t n_neurons = gate_weights.held.rows.rows;
   const auto input = Rows(scratch_.input, n_tokens), update = Rows(scratch_.update, n_tokens);
   const auto gate = Rows(scratch_.gate, n_tokens).Columns(0, n_neurons);
   const auto up = Rows(scratch_.up, n_tokens).Columns(0, n_neurons);
@@ -435,30 +489,54 @@ NeuronWork CpuDevice::DenseNeurons(const Layer& layer, int64_t index, const Devi
                                           ? std::span(bundles.gate_bias, static_cast<size_t>(n_neurons))
                                           : std::span<const float>(layer.matrices.gate_bias);
 
-  // One token reads every row: dense means that every neuron is computed. Prompts skip what no token needs.
-  const ZeroRows zero_rows = n_tokens == 1 ? ZeroRows::kRead : ZeroRows::kSkip;
-  const auto multiply = [&](const HeldMatrix& weights, MatrixView<const float> x, MatrixView<float> y) {
-    packing ? MatMulPacking(context_, weights.rows, x, y) : MatMul(context_, weights, x, y);
+  const bool packing = step.prompt && layer.prompt_down.data != nullptr;
+  const auto pack_and_multiply = [&](const WeightView& rows, MatrixView<const float> x, MatrixView<float> y) {
+    MatMulPacking(context_, rows, x, y);
+    return rows.size_bytes();
   };
-  multiply(gate_weights, input, gate);
+  NeuronWork work{.marked = n_neurons};
+  const int64_t columns = LeaveOut(index, ThresholdSite::kFeedForward, step, input);
+  work.bytes += packing ? pack_and_multiply(gate_weights.held.rows, input, gate)
+                        : Product(step, gate_weights, columns, input, gate);
   AddBias(context_, bias, gate);
-  if (observer_ != nullptr) observer_->OnGate(index, input, gate);
+  if (observer_ != nullptr && step.mode == NeuronMode::kDense) observer_->OnGate(index, input, gate);
+  const int64_t kept = LeaveOutGates(index, step, gate, up);
   if (config_.gated) {
-    multiply(up_weights, input, up);
+    work.bytes += packing ? pack_and_multiply(up_weights.held.rows, input, up)
+                          : Up(step, layer, up_weights, columns, kept, up);
     GatedActivation(context_, config_.activation_function(), gate, up, gate);
   } else {
     Activate(context_, config_.activation_function(), gate, gate);
   }
   if (!layer.matrices.sub_norm.empty()) Norm(layer.matrices.sub_norm, gate, gate);
+  const int64_t hidden = LeaveOut(index, ThresholdSite::kDown, step, gate);
   if (packing) {
-    MatMulPacking(context_, down_rows, gate, update);
+    work.bytes += pack_and_multiply(layer.prompt_down, gate, update);
   } else if (bundled) {
-    NeuronMajorDown(context_, down_rows, gate, scratch_.partials.row(0), update, zero_rows);
+    // One token reads every row: dense means that every neuron is computed. Prompts skip what no token needs.
+    const ZeroRows zero_rows = n_tokens == 1 ? ZeroRows::kRead : ZeroRows::kSkip;
+    NeuronMajorDown(context_, bundles.down(), gate, scratch_.partials.row(0), update, zero_rows);
+    work.bytes += bundles.down().size_bytes();
   } else {
-    MatMul(context_, layer.matrices.down, gate, update);
+    work.bytes += Product(step, layer.matrices.down, hidden, gate, update);
   }
-  const int64_t up_bytes = config_.gated ? up_weights.rows.size_bytes() : 0;
-  return {.marked = n_neurons, .bytes = gate_weights.rows.size_bytes() + up_bytes + down_rows.size_bytes()};
+  if (step.mode != NeuronMode::kThreshold) return work;
+  work.active = hidden;
+  if (step.activity != nullptr) {
+    for (const uint32_t neuron : std::span(scratch_.rows).first(static_cast<size_t>(hidden)))
+      step.activity->Fire(index, neuron);
+  }
+  return work;
+}
+
+int64_t CpuDevice::Up(const DeviceStep& step, const Layer& layer, const Projection& weights, int64_t columns,
+                      int64_t rows, MatrixView<float> up) {
+  const auto input = Rows(scratch_.input, step.n_tokens);
+  const WeightView& by_rows = layer.matrices.up_rows;
+  if (step.mode != NeuronMode::kThreshold || by_rows.data == nullptr || rows == up.cols)
+    return Product(step, weights, columns, input, up);
+  MatMulRows(context_, by_rows, input, std::span(scratch_.rows).first(static_cast<size_t>(rows)), up);
+  return by_rows.Rows(0, rows).size_bytes();
 }
 
 NeuronWork CpuDevice::SparseNeurons(const NeuronTable& table, NeuronSelection candidates, int64_t first_token,

@@ -8,6 +8,7 @@
 
 #include "core/thread_team.h"
 #include "model/neuron_table.h"
+#include "model/thresholds.h"
 #include "scheduler/device.h"
 #include "scheduler/kv_pages.h"
 #include "scheduler/rope_table.h"
@@ -23,6 +24,14 @@ class FeedForwardObserver {
   virtual void OnGate(int64_t layer, MatrixView<const float> input, MatrixView<const float> gate) = 0;
 };
 
+// Sees what thresholds are for (ThresholdSite), in every dense pass.
+class InputObserver {
+ public:
+  virtual ~InputObserver() = default;
+  // values: (n_tokens, width of the site). Valid during the call, which comes on Forward's thread.
+  virtual void OnInput(int64_t layer, ThresholdSite site, MatrixView<const float> values) = 0;
+};
+
 struct CpuDeviceOptions {
   int64_t context_tokens = 0;  // most positions of a sequence
   int64_t kv_pages = 0;        // of the KV cache
@@ -31,6 +40,8 @@ struct CpuDeviceOptions {
   // Whether matrices of types that have panels are packed: faster products with activations of 8 bits, for a
   // copy in memory.
   bool pack_weights = true;
+  // Whether threshold steps are to come, and by which method: what it leaves out is held by columns besides.
+  std::optional<ThresholdMethod> thresholds;
   // Whether other weights are borrowed from who loads them, or copied.
   bool borrow_weights = true;
   // The same for a part of a layer's neurons; a copy is packed. A whole layer's are treated as weights.
@@ -56,6 +67,12 @@ class CpuDevice final : public Device {
   void LoadPromptDown(int64_t layer, const FeedForward& ffn);
   // Not owned; nullptr, as at first: nobody looks. The device must hold every neuron.
   void SetFeedForwardObserver(FeedForwardObserver* observer) { observer_ = observer; }
+  // The same.
+  void SetInputObserver(InputObserver* observer) { input_observer_ = observer; }
+  // Of threshold steps; at first nothing is left out.
+  void SetThresholds(int64_t layer, const LayerThresholds& thresholds) {
+    layers_[static_cast<size_t>(layer)].thresholds = thresholds;
+  }
 
   const std::string& name() const override { return name_; }
   DeviceKind kind() const override { return kind_; }
@@ -87,15 +104,21 @@ class CpuDevice final : public Device {
   void Head(std::span<const int64_t> rows, MatrixView<float> logits) override;
 
  private:
+  // A matrix, and where threshold steps may read less of it than all its columns.
+  struct Projection {
+    HeldMatrix held;
+    ColumnMatrix columns;
+  };
   struct AttentionWeights {
     LayerWeights weights;          // norms and biases
-    HeldMatrix query, key, value;  // (heads * d_head, d_model)
-    HeldMatrix output;             // (d_model, n_heads * d_head)
+    Projection query, key, value;  // (heads * d_head, d_model)
+    Projection output;             // (d_model, n_heads * d_head)
     KvPages cache;
   };
   struct Matrices {
-    HeldMatrix gate, up;           // (d_ff, d_model)
-    HeldMatrix down;               // (d_model, d_ff)
+    Projection gate, up;           // (d_ff, d_model)
+    Projection down;               // (d_model, d_ff)
+    WeightView up_rows;            // up as in the file, without data but where gates are left out
     std::vector<float> gate_bias;  // (d_ff)
     NormWeights sub_norm;          // (d_ff)
   };
@@ -104,6 +127,7 @@ class CpuDevice final : public Device {
     NeuronTable neurons;
     WeightView prompt_down;  // beside neurons: (d_model, d_ff); without data where prompts use the bundles'
     Matrices matrices;       // in place of neurons
+    LayerThresholds thresholds;
     std::optional<NeuronPredictor> predictor;
   };
   // Activations of one block of tokens.
@@ -127,9 +151,9 @@ class CpuDevice final : public Device {
     std::vector<AttentionToken> tokens;         // (n_tokens), of the step
     std::vector<AttentionToken> window_tokens;  // the same behind the sliding window
     std::vector<TokenMask> fired;               // (d_ff)
-    std::vector<uint32_t> rows;                 // (d_ff), marked rows of a borrowed table
-    NeuronPredictor::Scratch predictor;         // taken with the first predictor
-    int64_t predictor_hidden = -1;              // that it has room for
+    std::vector<uint32_t> rows;  // (widest input), marked rows of a borrowed table, columns of an input
+    NeuronPredictor::Scratch predictor;  // taken with the first predictor
+    int64_t predictor_hidden = -1;       // that it has room for
   };
 
   CpuDevice(const ModelConfig& config, const CpuContext& context, const CpuDeviceOptions& options);
@@ -137,12 +161,16 @@ class CpuDevice final : public Device {
   // Takes the bytes out of the budget; ResourceExhausted naming what, need and budget.
   absl::Status Account(std::string_view what, int64_t bytes);
   absl::StatusOr<HeldMatrix> Hold(const WeightView& weights);
+  // The same with columns, where the method of thresholds leaves out inputs of the site.
+  absl::StatusOr<Projection> Hold(const WeightView& weights, ThresholdSite site);
 
   // out = norm(x) of all rows, of the configuration's kind.
   void Norm(const NormWeights& norm, MatrixView<const float> x, MatrixView<float> out) const;
   // RMSNorm of every head of every row of x in place: (n_tokens, heads * d_head).
   void NormHeads(const NormWeights& norm, MatrixView<float> x) const;
-  void QueriesKeysValues(int64_t layer, const AttentionWeights& attention, MatrixView<const float> normed);
+  // normed is theirs: threshold steps leave some of it out.
+  void QueriesKeysValues(int64_t layer, const AttentionWeights& attention, const DeviceStep& step,
+                         MatrixView<float> normed);
   void Attend(int64_t layer, const KvPages& cache, int64_t n_tokens);
   // Whether what a block adds is normed or scaled first.
   bool finishes_blocks() const { return config_.post_norms || config_.residual_scale != 1; }
@@ -153,7 +181,21 @@ class CpuDevice final : public Device {
 
   // Activations that would cross the link if an emulated accelerator were a real one.
   void CountLink(int64_t rows, int64_t cols);
-  NeuronWork DenseNeurons(const Layer& layer, int64_t index, const DeviceStep& step);
+  // In threshold steps makes zeros of what is below the layer's threshold, lists the columns that are left
+  // for some token (scratch_.rows) and returns how many; dense steps keep all and show the values to who
+  // looks.
+  int64_t LeaveOut(int64_t layer, ThresholdSite site, const DeviceStep& step, MatrixView<float> values);
+  // The same of gates before the activation, by its magnitude. activated: scratch of the same shape.
+  int64_t LeaveOutGates(int64_t layer, const DeviceStep& step, MatrixView<float> gate,
+                        MatrixView<float> activated);
+  // y = w . x, of which threshold steps read the columns where x is not 0, so many. Returns the bytes read.
+  int64_t Product(const DeviceStep& step, const Projection& w, int64_t n_columns, MatrixView<const float> x,
+                  MatrixView<float> y) const;
+  // The same of the feed-forward block's input, up. Where gates were left out it reads the rows listed.
+  int64_t Up(const DeviceStep& step, const Layer& layer, const Projection& weights, int64_t columns,
+             int64_t rows, MatrixView<float> up);
+  // Every neuron, in dense and threshold steps.
+  NeuronWork EveryNeuron(int64_t layer, const DeviceStep& step);
   NeuronWork SparseNeurons(const NeuronTable& table, NeuronSelection candidates, int64_t first_token,
                            int64_t n_tokens);
 
@@ -171,6 +213,7 @@ class CpuDevice final : public Device {
   NormWeights head_norm_;  // (d_model)
   HeldMatrix head_;        // (n_vocab, d_model)
   FeedForwardObserver* observer_ = nullptr;
+  InputObserver* input_observer_ = nullptr;
   Scratch scratch_;
   NeuronWork work_;  // of the step
 };

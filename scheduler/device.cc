@@ -12,6 +12,8 @@ std::string_view NameOf(NeuronMode mode) {
       return "exact";
     case NeuronMode::kPredicted:
       return "predicted";
+    case NeuronMode::kThreshold:
+      return "threshold";
   }
   TC_CHECK(false);
 }
@@ -21,6 +23,7 @@ NeuronWork& NeuronWork::operator+=(const NeuronWork& other) {
   active += other.active;
   marked_active += other.marked_active;
   bytes += other.bytes;
+  attention_bytes_left_out += other.attention_bytes_left_out;
   link_bytes += other.link_bytes;
   return *this;
 }

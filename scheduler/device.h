@@ -28,8 +28,10 @@ enum class NeuronMode {
   kDense,      // every neuron
   kExact,      // every gate, then only what fired: the dense result
   kPredicted,  // only what the predictors marked, gates first
+  kThreshold,  // every neuron, but inputs of products below the layer's thresholds are left out, attention's
+               // too
 };
-std::string_view NameOf(NeuronMode mode);  // "dense", "exact", "predicted"
+std::string_view NameOf(NeuronMode mode);  // "dense", "exact", "predicted", "threshold"
 
 struct DeviceStep {
   int64_t n_tokens = 0;
@@ -44,11 +46,12 @@ struct DeviceStep {
 
 // What a device did for its neurons.
 struct NeuronWork {
-  int64_t marked = 0;         // gates computed
-  int64_t active = 0;         // not zero for some token; 0 in dense steps, which do not look
-  int64_t marked_active = 0;  // audits: active and marked by the predictor
-  int64_t bytes = 0;          // of weights read
-  int64_t link_bytes = 0;     // copied between an accelerator's memory and the host's
+  int64_t marked = 0;                    // gates computed
+  int64_t active = 0;                    // not zero for some token; 0 in dense steps, which do not look
+  int64_t marked_active = 0;             // audits: active and marked by the predictor
+  int64_t bytes = 0;                     // of weights read
+  int64_t attention_bytes_left_out = 0;  // of weights that threshold steps did not read
+  int64_t link_bytes = 0;                // copied between an accelerator's memory and the host's
   NeuronWork& operator+=(const NeuronWork& other);
 };
 

@@ -159,6 +159,7 @@ absl::StatusOr<LoadedDevices> LoadDevices(const ModelConfig& config, ModelWeight
                                  .kv_type = loading.kv_type,
                                  .block_tokens = loading.block_tokens,
                                  .pack_weights = loading.pack_weights,
+                                 .thresholds = loading.thresholds,
                                  .borrow_neurons = loading.keep_host_copy};
   LoadedDevices loaded;
   TC_ASSIGN_OR_RETURN(std::unique_ptr<CpuDevice> cpu, CpuDevice::Create(config, context, options));

@@ -22,7 +22,8 @@ struct DeviceLoading {
   int64_t context_tokens = 0;  // most positions of a sequence
   int64_t kv_pages = 0;
   ElementType kv_type = ElementType::kF16;
-  bool pack_weights = true;  // CpuDeviceOptions
+  bool pack_weights = true;                   // CpuDeviceOptions
+  std::optional<ThresholdMethod> thresholds;  // the same
   int64_t block_tokens = 0;
   const Plan* plan = nullptr;                // nullptr: the CPU alone
   const PredictorSet* predictors = nullptr;  // nullptr: none

@@ -87,8 +87,9 @@ absl::Status ValidateQuality(std::optional<Quality> quality, const RequestLimits
   if (!quality || std::ranges::find(offered, *quality) != offered.end()) return absl::OkStatus();
   std::vector<std::string_view> names;
   for (const Quality other : offered) names.push_back(NameOf(other));
-  return FieldError("quality", fmt::format("is {}, which needs mode predicted; the mode offers {}",
-                                           NameOf(*quality), fmt::join(names, ", ")));
+  return FieldError("quality",
+                    fmt::format("is {}, which needs mode predicted or threshold; the mode offers {}",
+                                NameOf(*quality), fmt::join(names, ", ")));
 }
 
 }  // namespace

@@ -38,13 +38,25 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelConf
   if (options.block_tokens < 1)
     return InvalidArgument("a step of {} tokens is not possible", options.block_tokens);
   const bool bundled = weights.layers.front().ffn.layout == FfnLayout::kBundles;
-  if (options.mode != NeuronMode::kDense && config.sub_norms) {
+  const bool leaves_neurons_out =
+      options.mode == NeuronMode::kExact || options.mode == NeuronMode::kPredicted;
+  if (leaves_neurons_out && config.sub_norms) {
     return InvalidArgument("mode {} leaves silent neurons out; architecture {} norms all of them together",
                            NameOf(options.mode), config.architecture);
   }
-  if (options.mode != NeuronMode::kDense && !(bundled && HasTrueZeros(config.activation))) {
+  if (leaves_neurons_out && !(bundled && HasTrueZeros(config.activation))) {
     return InvalidArgument("mode {} leaves silent neurons out; with {} none is ever silent",
                            NameOf(options.mode), NameOf(config.activation));
+  }
+  if (options.mode == NeuronMode::kThreshold) {
+    if (options.thresholds == nullptr)
+      return InvalidArgument("mode threshold needs thresholds; thermocline profile --thresholds finds them");
+    if (bundled)
+      return InvalidArgument("mode threshold reads columns of matrices, the weights are laid out as bundles");
+    if (options.plan != nullptr && options.plan->devices.size() > 1) {
+      return InvalidArgument("mode threshold runs on the CPU alone, the plan has '{}'",
+                             options.plan->devices[1].name);
+    }
   }
   if (options.mode == NeuronMode::kPredicted && options.predictors == nullptr)
     return InvalidArgument("mode predicted needs predictors; thermocline profile trains them");
@@ -99,11 +111,15 @@ absl::Status Transformer::Prepare(ModelWeights& weights, const TransformerOption
                                              .kv_pages = kv_pages,
                                              .kv_type = options.kv_type,
                                              .pack_weights = options.pack_weights,
+                                             .thresholds = mode_ == NeuronMode::kThreshold
+                                                               ? std::optional(options.thresholds->method)
+                                                               : std::nullopt,
                                              .block_tokens = block_tokens_,
                                              .plan = options.plan,
                                              .predictors = options.predictors,
                                              .keep_host_copy = options.keep_host_copy,
                                              .open_gpu = options.open_gpu}));
+  if (options.thresholds != nullptr) TC_RETURN_IF_ERROR(SetThresholds(*options.thresholds));
   TC_ASSIGN_OR_RETURN(state_, StepState::Create(config_, placement_, block_tokens_));
   activity_ = std::make_unique<NeuronActivity>(config_, options.plan);
   TC_ASSIGN_OR_RETURN(executor_, GraphExecutor::Create(placement_.n_devices));
@@ -123,6 +139,61 @@ absl::Status Transformer::Prepare(ModelWeights& weights, const TransformerOption
 void Transformer::SetFeedForwardObserver(FeedForwardObserver* observer) {
   TC_CHECK(placement_.n_devices == 1);
   devices_.cpu->SetFeedForwardObserver(observer);
+}
+
+void Transformer::SetInputObserver(InputObserver* observer) {
+  TC_CHECK(placement_.n_devices == 1);
+  devices_.cpu->SetInputObserver(observer);
+}
+
+absl::Status Transformer::SetThresholds(const ThresholdSet& thresholds) {
+  const ModelIdentity& model = thresholds.model;
+  if (static_cast<int64_t>(thresholds.layers.size()) != config_.n_layers ||
+      model.d_model != config_.d_model || model.d_ff != config_.d_ff) {
+    return InvalidArgument(
+        "the thresholds are for {} layers of {} neurons of width {}, the model has {}, {}, {}",
+        thresholds.layers.size(), model.d_ff, model.d_model, config_.n_layers, config_.d_ff, config_.d_model);
+  }
+  for (size_t l = 0; l < thresholds.layers.size(); ++l)
+    devices_.cpu->SetThresholds(static_cast<int64_t>(l), thresholds.layers[l]);
+  return absl::OkStatus();
+}
+
+absl::Status Transformer::EmbedTokens(std::span<const TokenId> tokens, MatrixView<float> residual) {
+  const auto n_tokens = static_cast<int64_t>(tokens.size());
+  const SequenceSlice slice{.n_tokens = n_tokens, .pages = all_pages_};
+  TC_RETURN_IF_ERROR(CheckStep({.tokens = tokens, .slices = {&slice, 1}, .kind = StepKind::kPrefill}));
+  parts_.assign(1, slice);
+  state_->tokens = tokens;
+  Embed();
+  for (int64_t t = 0; t < n_tokens; ++t) std::ranges::copy(state_->residual.row(t), residual.row_data(t));
+  return absl::OkStatus();
+}
+
+void Transformer::RunLayer(int64_t layer, const LayerThresholds* thresholds, MatrixView<const float> before,
+                           MatrixView<float> behind) {
+  TC_CHECK(placement_.n_devices == 1 && before.rows >= 1 && before.rows <= block_tokens_);
+  CpuDevice& cpu = *devices_.cpu;
+  const SequenceSlice slice{.n_tokens = before.rows, .pages = all_pages_};
+  const DeviceStep step{.n_tokens = before.rows,
+                        .slices = {&slice, 1},
+                        .mode = thresholds != nullptr ? NeuronMode::kThreshold : NeuronMode::kDense};
+  if (thresholds != nullptr) cpu.SetThresholds(layer, *thresholds);
+  cpu.Begin(step);
+  cpu.SetResidual(before);
+  cpu.Attention(layer, step);
+  cpu.Neurons(layer, step, {});
+  cpu.AddOwnPartial(step);
+  cpu.EndBlock(layer, step);
+  cpu.GetResidual(behind);
+}
+
+void Transformer::RunHead(MatrixView<const float> residual, MatrixView<float> logits) {
+  TC_CHECK(placement_.n_devices == 1 && residual.rows >= 1 && residual.rows <= block_tokens_);
+  logit_rows_.resize(static_cast<size_t>(residual.rows));
+  std::iota(logit_rows_.begin(), logit_rows_.end(), int64_t{0});
+  devices_.cpu->SetResidual(residual);
+  devices_.cpu->Head(logit_rows_, logits);
 }
 
 std::vector<const Device*> Transformer::devices() const {
@@ -157,16 +228,17 @@ absl::Status Transformer::CheckSlice(const SequenceSlice& slice, StepKind kind) 
   TC_CHECK(slice.pages.empty() ||
            static_cast<int64_t>(slice.pages.size()) >= PagesFor(slice.first_position + slice.n_tokens));
   if (kind == StepKind::kDecode && slice.quality != Quality::kExact && !predicts()) {
-    return FailedPrecondition("quality '{}' needs mode predicted, the mode is {}", NameOf(slice.quality),
-                              NameOf(mode_));
+    return FailedPrecondition("quality '{}' needs mode predicted or threshold, the mode is {}",
+                              NameOf(slice.quality), NameOf(mode_));
   }
   return absl::OkStatus();
 }
 
 NeuronMode Transformer::ModeOf(StepKind kind, Quality quality) const {
   if (kind != StepKind::kDecode) return NeuronMode::kDense;
-  if (mode_ == NeuronMode::kPredicted && quality == Quality::kExact) return NeuronMode::kExact;
-  return mode_;
+  if (quality != Quality::kExact) return mode_;
+  if (mode_ == NeuronMode::kPredicted) return NeuronMode::kExact;
+  return mode_ == NeuronMode::kThreshold ? NeuronMode::kDense : mode_;
 }
 
 absl::Status Transformer::ForwardBatch(const BatchStep& step, MatrixView<float> logits) {
@@ -189,10 +261,17 @@ absl::Status Transformer::ForwardAll(const StepInput& step, MatrixView<float> lo
 absl::StatusOr<AuditFigures> Transformer::ForwardBatchAudited(const BatchStep& step,
                                                               MatrixView<float> logits) {
   TC_RETURN_IF_ERROR(CheckStep(step));
-  if (step.tokens.size() != 1 || ModeOf(step.kind, step.slices.front().quality) != NeuronMode::kPredicted)
-    return InvalidArgument("an audit compares one token of a predicted step with the exact one");
-  // The exact step first: its keys and values at this position are then written over.
-  TC_RETURN_IF_ERROR(RunStep(step, /*audit=*/true, /*every_token=*/false,
+  const NeuronMode mode = ModeOf(step.kind, step.slices.front().quality);
+  if (step.tokens.size() != 1 || (mode != NeuronMode::kPredicted && mode != NeuronMode::kThreshold))
+    return InvalidArgument(
+        "an audit compares one token of a step that leaves something out with the exact one");
+  // The exact step first: its keys and values at this position are then written over. Beside thresholds it is
+  // a dense one.
+  SequenceSlice exact_slice = step.slices.front();
+  if (mode == NeuronMode::kThreshold) exact_slice.quality = Quality::kExact;
+  BatchStep exact = step;
+  exact.slices = {&exact_slice, 1};
+  TC_RETURN_IF_ERROR(RunStep(exact, /*audit=*/mode == NeuronMode::kPredicted, /*every_token=*/false,
                              {exact_logits_.data(), 1, config_.n_vocab, config_.n_vocab}));
   AuditFigures audit{.active_neurons = figures_.active_neurons, .marked_active_neurons = marked_active_};
   TC_RETURN_IF_ERROR(ForwardBatch(step, logits));
@@ -210,10 +289,12 @@ absl::Status Transformer::RunStep(const BatchStep& step, bool audit, bool every_
   if (watched) activity_->BeginStep();
   watcher_ = watched && mode_ != NeuronMode::kDense ? activity_.get() : nullptr;
   int64_t begin = 0, logits_done = 0;
+  bool looked = false;  // at which neurons fire
   auto slice = step.slices.begin();
   int64_t slice_left = slice->n_tokens;  // of it, from `begin` on
   while (slice != step.slices.end()) {
     const NeuronMode mode = audit ? NeuronMode::kExact : ModeOf(step.kind, slice->quality);
+    looked |= mode != NeuronMode::kDense;
     int64_t room = mode == NeuronMode::kDense ? block_tokens_ : kMostSparseTokens;
     parts_.clear();
     logit_rows_.clear();
@@ -242,7 +323,7 @@ absl::Status Transformer::RunStep(const BatchStep& step, bool audit, bool every_
     begin += n_tokens;
     logits_done += wanted;
   }
-  if (watched) activity_->EndStep(begin, mode_ != NeuronMode::kDense, figures_);
+  if (watched) activity_->EndStep(begin, looked, figures_);
   return absl::OkStatus();
 }
 
@@ -321,7 +402,7 @@ void Transformer::AddFigures(NeuronMode mode, bool predicted) {
   figures_.active_neurons += all.active;
   const int64_t neuron_bytes = all.bytes + (predicted ? predictor_bytes_ : 0);
   figures_.neuron_bytes += neuron_bytes;
-  figures_.bytes += neuron_bytes + dense_bytes_;
+  figures_.bytes += neuron_bytes + dense_bytes_ - all.attention_bytes_left_out;
   for (const SequenceSlice& part : parts_)
     figures_.bytes += (part.first_position + part.n_tokens) * kv_token_bytes_;
   if (mode == NeuronMode::kExact) marked_active_ += all.marked_active;

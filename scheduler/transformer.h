@@ -30,21 +30,23 @@ struct TransformerOptions {
   bool pack_weights = true;                  // CpuDeviceOptions
   NeuronMode mode = NeuronMode::kDense;      // of decode steps
   const PredictorSet* predictors = nullptr;  // needed by kPredicted, and by audits; read while creating only
+  const ThresholdSet* thresholds = nullptr;  // needed by kThreshold; read while creating only
   const Plan* plan = nullptr;                // nullptr: the CPU alone; read while creating only
   bool keep_host_copy = false;               // LoadDevices
   GpuOpener open_gpu = OpenGpu;
 };
 
-// Prefill steps are dense. Decode steps are computed in the runner's mode; of kPredicted a step of quality
-// kExact is exact. Steps with neurons left out take at most kMostSparseTokens tokens at a time; longer ones
-// are cut.
+// Prefill steps are dense. Decode steps are computed in the runner's mode; of quality kExact a step of
+// kPredicted is exact, and one of kThreshold dense. Steps that leave something out take at most
+// kMostSparseTokens tokens at a time; longer ones are cut.
 class Transformer final : public ModelRunner {
  public:
   // `config`, `weights` and the context's team and kernels must outlive the result; with a plan, the neurons
   // of split layers leave `weights` (LoadDevices). InvalidArgument when the context is above the model's,
-  // when the mode needs silent neurons or predictors that are not there, or when predictors are of another
-  // shape; ResourceExhausted when cache, scratch or a device's part do not fit. All memory is taken here,
-  // but for the room of activations in 8 bits, which grows with the longest step so far.
+  // when the mode needs silent neurons, predictors or thresholds that are not there, when these are of
+  // another shape, or when a plan has an accelerator for kThreshold; ResourceExhausted when cache, scratch or
+  // a device's part do not fit. All memory is taken here, but for the room of activations in 8 bits, which
+  // grows with the longest step so far.
   static absl::StatusOr<std::unique_ptr<Transformer>> Create(const ModelConfig& config, ModelWeights& weights,
                                                              CpuContext context,
                                                              const TransformerOptions& options);
@@ -52,7 +54,9 @@ class Transformer final : public ModelRunner {
   int64_t context_length() const override { return context_tokens_; }
   int64_t n_vocab() const override { return config_.n_vocab; }
   int64_t max_step_tokens() const override { return block_tokens_; }
-  bool predicts() const override { return mode_ == NeuronMode::kPredicted; }
+  bool predicts() const override {
+    return mode_ == NeuronMode::kPredicted || mode_ == NeuronMode::kThreshold;
+  }
   int64_t n_kv_pages() const override { return static_cast<int64_t>(all_pages_.size()); }
   absl::Status ForwardBatch(const BatchStep& step, MatrixView<float> logits) override;
   absl::StatusOr<AuditFigures> ForwardBatchAudited(const BatchStep& step, MatrixView<float> logits) override;
@@ -65,6 +69,23 @@ class Transformer final : public ModelRunner {
   // Not owned; must outlive the passes it sees. nullptr, as at first: nobody looks. Sees dense passes, on the
   // CPU alone.
   void SetFeedForwardObserver(FeedForwardObserver* observer);
+  // The same.
+  void SetInputObserver(InputObserver* observer);
+  // Those of the steps to come, in mode kThreshold. InvalidArgument when they are of another shape.
+  absl::Status SetThresholds(const ThresholdSet& thresholds);
+
+  // ---- A layer by itself, on the CPU alone, of a sequence from its start: what thresholds are judged by. At
+  // most max_step_tokens() tokens.
+
+  // residual: (n_tokens, d_model), in front of the first layer.
+  absl::Status EmbedTokens(std::span<const TokenId> tokens, MatrixView<float> residual);
+  // behind = the residual stream behind the layer, of the one before it; both (n_tokens, d_model).
+  // thresholds: what is left out, in place of the layer's own, which are gone; nullptr: nothing. Keys and
+  // values go to pages 0, 1, ...
+  void RunLayer(int64_t layer, const LayerThresholds* thresholds, MatrixView<const float> before,
+                MatrixView<float> behind);
+  // logits: (n_tokens, n_vocab), of the residual stream behind the last layer.
+  void RunHead(MatrixView<const float> residual, MatrixView<float> logits);
   // Not owned; every step's operators are added to it. nullptr, as at first: none.
   void SetTrace(ExecutionTrace* trace) { trace_ = trace; }
 

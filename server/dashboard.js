@@ -107,7 +107,7 @@
     document.title = `${model.name} \u00b7 Thermocline`;
     set('model-name', model.name);
     set('model-facts', ` \u00b7 ${model.n_layers} layers \u00d7 ${count(model.d_ff)} neurons \u00b7 ${model.weight_types[0]} \u00b7 ${model.mode} mode`);
-    element('quality-field').hidden = model.mode !== 'predicted';
+    element('quality-field').hidden = !['predicted', 'threshold'].includes(model.mode);
     set('on-gpu-name', accelerator !== null && accelerator.kind === 'host' ? 'Share on accelerator' : 'Share on GPU');
     element('hot-scale').hidden = accelerator === null;
     if (accelerator !== null) set('hot-label', `hot, on ${accelerator.name}${accelerator.kind === 'host' ? ' (emulated)' : ''}`);
@@ -117,7 +117,7 @@
       return;
     }
     map.setModel(model);
-    setNote(model.mode === 'dense' ? 'Dense mode computes every neuron and does not look which of them fire.' : '');
+    setNote({dense: 'Dense mode computes every neuron and does not look which of them fire.', threshold: 'Lit are the neurons that are not below the thresholds.'}[model.mode] || '');
     if (model.mode === 'dense') setSummary('Every token computes all ', count(model.n_layers * model.d_ff), ' neurons.');
   };
 
@@ -201,8 +201,9 @@
       set('active-note', 'dense: all are computed');
     }
     set('on-gpu-note', accelerator === null ? 'no accelerator' : 'of what fires');
-    set('recall', figures.audited_tokens > 0 ? percent(figures.recall) : '–');
-    set('recall-note', figures.audited_tokens > 0 ? `${plural(figures.audited_tokens, 'token')} audited` : model !== null && model.mode !== 'predicted' ? 'nothing is predicted' : 'no audits yet');
+    const predicts = model === null || model.mode === 'predicted';
+    set('recall', predicts && figures.audited_tokens > 0 ? percent(figures.recall) : '–');
+    set('recall-note', figures.audited_tokens > 0 ? `${plural(figures.audited_tokens, 'token')} audited` : !predicts ? 'nothing is predicted' : 'no audits yet');
     set('finished', count(figures.finished));
     set('finished-note', `${plural(figures.generated_tokens, 'token')} written`);
   };

@@ -155,7 +155,7 @@ class OtherCommands(unittest.TestCase):
         self.assertLessEqual({"version", "revision", "compiler", "type", "flags"}, set(answer["build"]))
         self.assertLessEqual({"cpu", "usable_cpus", "isa", "threads", "memory_bytes", "read_gb_per_second"}, set(answer["hardware"]))
         self.assertLessEqual({"file", "sha256", "type"}, set(answer["model"]))
-        self.assertEqual(answer["profile"], {"sha256": None, "predictors_sha256": None})
+        self.assertEqual(answer["profile"], {"sha256": None, "predictors_sha256": None, "thresholds_sha256": None})
         self.assertEqual(list(answer["modes"]), ["dense", "exact"])  # of ReLU without predictors
         for name, mode in answer["modes"].items():
             self.assertIn(name, table.stdout.decode())
@@ -369,6 +369,70 @@ class Predicted(unittest.TestCase):
             result = run("run", DEMO, "--prompt", "x", "--profile", self.profile, "--device", "host", "--gpu-memory", "64KiB")
             self.assertEqual(result.returncode, 1)
             self.assertIn(b"65536", result.stderr)
+
+
+class Thresholds(unittest.TestCase):
+    """The demo model read as a SiLU model, whose neurons are never silent."""
+
+    MODEL = [DEMO, "--activation", "silu", "--context", "256"]
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.profile = Path(cls.folder.name) / "profile"
+        corpus = Path(cls.folder.name) / "corpus.txt"
+        corpus.write_bytes((Path(DEMO) / "valid.txt").read_bytes()[:8000])
+        hardware = SOURCE / "tests" / "e2e" / "split_hardware.json"
+        cls.arguments = ["profile", *cls.MODEL, "--corpus", corpus, "--threshold", "0.1", "--out", cls.profile, "--device", "none",
+                         "--hardware", hardware, "--threshold-tokens", "1000", "--json"]
+        cls.answer = run_json(*cls.arguments, "--thresholds", "teal", "--threshold-sparsity", "0.3")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.folder.cleanup()
+
+    def test_profile_finds_what_inspect_shows(self):
+        found = self.answer["thresholds"]
+        self.assertEqual((found["method"], found["target"], len(found["layers"])), ("teal", 0.3, 6))
+        self.assertAlmostEqual(found["skipped"], 0.3, delta=0.01)
+        self.assertEqual(run_json("inspect", self.profile, "--json")["thresholds"], found)
+        self.assertIn(b"thresholds (teal)", run("inspect", self.profile).stdout)
+
+    def test_eval_and_bench_decode_with_them(self):
+        with tempfile.TemporaryDirectory() as folder:
+            text = Path(folder) / "text.txt"
+            text.write_bytes((Path(DEMO) / "valid.txt").read_bytes()[30000:33000])
+            evaluate = lambda *flags: run_json("eval", *self.MODEL, "--text", text, "--profile", self.profile, "--json", *flags)
+            threshold, exact = evaluate("--mode", "threshold"), evaluate("--mode", "threshold", "--quality", "exact")
+        self.assertEqual((threshold["mode"], threshold["quality"]), ("threshold", "balanced"))
+        self.assertGreater(threshold["kl_mean"], exact["kl_mean"])
+        self.assertLess(threshold["top1_agreement"], 1)
+        self.assertEqual(exact["top1_agreement"], 1)
+        short = ["--prompt-tokens", "16", "--decode-tokens", "4", "--repetitions", "1", "--json", "-"]
+        modes = run_json("bench", *self.MODEL, *short, "--modes", "threshold", "--profile", self.profile)["modes"]
+        self.assertEqual(list(modes), ["dense", "threshold"])
+        self.assertLess(modes["threshold"]["bytes_per_token"], modes["dense"]["bytes_per_token"])
+        self.assertEqual(modes["threshold"]["thresholds"]["method"], "teal")
+        own = run_json("bench", *self.MODEL, *short, "--threshold-sparsity", "0.5")["modes"]["threshold"]
+        self.assertEqual(own["thresholds"]["method"], "uniform")
+        self.assertAlmostEqual(own["thresholds"]["skipped"], 0.5, delta=0.01)
+        self.assertLess(own["bytes_per_token"], modes["threshold"]["bytes_per_token"])
+
+    def test_refusals(self):
+        prompt = ["--prompt", "x", "--mode", "threshold"]
+        for words, arguments in [
+            (["--mode", "thresholds.json", "profile --thresholds"], ["run", *self.MODEL, *prompt]),
+            (["--device", "host", "CPU alone"], ["run", *self.MODEL, *prompt, "--profile", self.profile, "--device", "host"]),
+            (["--thresholds", "magic", "teal"], [*self.arguments, "--thresholds", "magic"]),
+            (["--threshold-sparsity", "0.95"], [*self.arguments, "--thresholds", "cats", "--threshold-sparsity", "1"]),
+            (["--modes", "exact", "threshold"], ["bench", DEMO, "--modes", "exact,threshold"]),
+            (["--threshold-sparsity", "--modes"], ["bench", DEMO, "--modes", "exact", "--threshold-sparsity", "0.4"]),
+        ]:
+            result = run(*arguments)
+            self.assertEqual(result.returncode, 2, result)
+            self.assertEqual(result.stderr.count(b"\n"), 1, result.stderr)
+            for word in words:
+                self.assertIn(word.encode(), result.stderr)
 
 
 class Refusals(unittest.TestCase):
