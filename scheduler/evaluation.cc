@@ -61,12 +61,16 @@ class Evaluator {
 
   absl::Status Window(std::span<const TokenId> window) {
     const auto size = static_cast<int64_t>(window.size());
-    for (int64_t first = 0; first + 1 < size; first += step_tokens_) {
-      const int64_t count = std::min(step_tokens_, size - 1 - first);  // the last token predicts nothing
+    int64_t count = 0;
+    for (int64_t first = 0; first + 1 < size; first += count) {
+      // The first token of a text is always of a prompt; others may be decoded. The last predicts nothing.
+      count = first == 0 ? 1 : std::min(step_tokens_, size - 1 - first);
       const auto block = window.subspan(static_cast<size_t>(first), static_cast<size_t>(count));
-      TC_RETURN_IF_ERROR(
-          transformer_.ForwardAll({.tokens = block, .first_position = first, .quality = options_.quality},
-                                  logits_.view().Rows(0, count)));
+      TC_RETURN_IF_ERROR(transformer_.ForwardAll({.tokens = block,
+                                                  .first_position = first,
+                                                  .kind = first == 0 ? StepKind::kPrefill : StepKind::kDecode,
+                                                  .quality = options_.quality},
+                                                 logits_.view().Rows(0, count)));
       for (int64_t t = 0; t < count; ++t) {
         const TokenId next = window[static_cast<size_t>(first + t + 1)];
         result_.negative_log_likelihood -= LogprobOf(logits_.row(t), next, 0).logprob;
@@ -79,9 +83,11 @@ class Evaluator {
 
   absl::Status Compare(std::span<const TokenId> block, int64_t first) {
     const auto count = static_cast<int64_t>(block.size());
-    TC_RETURN_IF_ERROR(options_.reference->ForwardAll(
-        {.tokens = block, .first_position = first, .kind = StepKind::kDenseDecode},
-        reference_logits_.view().Rows(0, count)));
+    TC_RETURN_IF_ERROR(
+        options_.reference->ForwardAll({.tokens = block,
+                                        .first_position = first,
+                                        .kind = first == 0 ? StepKind::kPrefill : StepKind::kDenseDecode},
+                                       reference_logits_.view().Rows(0, count)));
     for (int64_t t = 0; t < count; ++t) {
       const DistributionDistance distance = CompareDistributions(reference_logits_.row(t), logits_.row(t));
       divergences_.push_back(distance.kl_divergence);

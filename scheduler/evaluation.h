@@ -32,8 +32,9 @@ struct EvaluationResult {
 
 // Cuts the text's tokens into windows of `window_tokens`, without overlap, each its own context. Where `bos`
 // is given each window opens with it and holds that much less text. The first token of a window is not
-// scored. Every token is computed as a decode step would compute it. InvalidArgument when the text has no
-// token to score, the window is out of range or the reference takes less.
+// scored. A window's first token is computed as a prompt's is, all others as decode steps would compute them.
+// InvalidArgument when the text has no token to score, the window is out of range or the reference takes
+// less.
 absl::StatusOr<EvaluationResult> Evaluate(Transformer& transformer, std::span<const TokenId> text,
                                           const EvaluationOptions& options);
 
