@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/openai_completion.h"
 
+#include <iterator>
 #include <utility>
 
 #include "server/group_admission.h"
@@ -11,18 +12,21 @@
 
 namespace thermocline {
 
-// Takes what the scheduler says of one choice to the call's strand.
+// Takes what the scheduler says of one choice to the call's strand. What is not streamed is gathered until
+// the end: a thread woken for each token would take the processor from the step that runs.
 class OpenAiCompletion::Observer final : public CompletionObserver {
  public:
   Observer(std::shared_ptr<OpenAiCompletion> completion, size_t index)
-      : completion_(std::move(completion)), index_(index) {}
+      : completion_(std::move(completion)), index_(index), stream_(completion_->request_.stream) {}
 
   void OnDelta(CompletionDelta delta) override {
-    completion_->call_->Post([completion = completion_, index = index_, delta = std::move(delta)]() mutable {
-      completion->OnDelta(index, std::move(delta));
-    });
+    if (stream_) return Post(std::move(delta));
+    gathered_.text += delta.text;
+    gathered_.logprobs.insert(gathered_.logprobs.end(), std::make_move_iterator(delta.logprobs.begin()),
+                              std::make_move_iterator(delta.logprobs.end()));
   }
   void OnFinish(absl::StatusOr<CompletionSummary> result) override {
+    if (!stream_) Post(std::move(gathered_));
     completion_->call_->Post(
         [completion = completion_, index = index_, result = std::move(result)]() mutable {
           completion->OnFinish(index, std::move(result));
@@ -30,8 +34,16 @@ class OpenAiCompletion::Observer final : public CompletionObserver {
   }
 
  private:
+  void Post(CompletionDelta delta) {
+    completion_->call_->Post([completion = completion_, index = index_, delta = std::move(delta)]() mutable {
+      completion->OnDelta(index, std::move(delta));
+    });
+  }
+
   const std::shared_ptr<OpenAiCompletion> completion_;
   const size_t index_;
+  const bool stream_;
+  CompletionDelta gathered_;  // text and log-probabilities
 };
 
 OpenAiCompletion::OpenAiCompletion(std::shared_ptr<HttpCall> call, OpenAiRequest request,
@@ -99,7 +111,7 @@ void OpenAiCompletion::OnDelta(size_t index, CompletionDelta delta) {
   Choice& choice = choices_[index];
   if (!request_.stream || parts_.log.options().log_prompts) choice.text += delta.text;
   if (!request_.stream) {
-    choice.logprobs.insert(choice.logprobs.end(), delta.logprobs.begin(), delta.logprobs.end());
+    choice.logprobs = std::move(delta.logprobs);
     return;
   }
   nlohmann::json logprobs;
