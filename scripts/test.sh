@@ -59,8 +59,8 @@ if ! $quick; then
   if $thorough; then
     run_preset asan '' --exclude-regex '^e2e'
   else
-    run_preset asan 'core_tests kernels_cpu_tests model_tests tokenizer_tests chat_tests scheduler_tests server_tests fuzz' \
-      --tests-regex '^(core|kernels_cpu|model|tokenizer|chat|scheduler|server|fuzz)\.'
+    run_preset asan 'core_tests kernels_cpu_tests model_tests conversion_tests tokenizer_tests chat_tests scheduler_tests server_tests fuzz' \
+      --tests-regex '^(core|kernels_cpu|model|conversion|tokenizer|chat|scheduler|server|fuzz)\.'
   fi
   run_preset tsan 'core_tests scheduler_tests server_tests' --tests-regex '^(core|scheduler|server)\.' \
     --exclude-regex 'EveryInstructionSet'  # the same threads four times over
