@@ -45,8 +45,8 @@ class Transformer final : public ModelRunner {
   // of split layers leave `weights` (LoadDevices). InvalidArgument when the context is above the model's,
   // when the mode needs silent neurons, predictors or thresholds that are not there, when these are of
   // another shape, or when a plan has an accelerator for kThreshold; ResourceExhausted when cache, scratch or
-  // a device's part do not fit. All memory is taken here, but for the room of activations in 8 bits, which
-  // grows with the longest step so far.
+  // a device's part do not fit. All memory is taken here, but for the room that products keep for
+  // activations in 8 bits, listed columns and panels of prompts: it grows with the longest step so far.
   static absl::StatusOr<std::unique_ptr<Transformer>> Create(const ModelConfig& config, ModelWeights& weights,
                                                              CpuContext context,
                                                              const TransformerOptions& options);
