@@ -176,12 +176,6 @@ absl::Status FindThresholds(double sparsity, std::span<const TokenId> prompt, Lo
   return model.runner->SetThresholds(*model.thresholds);
 }
 
-absl::Status MeasurePeak(const ThreadTeam& team, Samples& gb_per_second) {
-  TC_ASSIGN_OR_RETURN(const Samples measured, MeasureReadBandwidth(team));
-  gb_per_second.values.insert(gb_per_second.values.end(), measured.values.begin(), measured.values.end());
-  return absl::OkStatus();
-}
-
 // What is measured of a model with one plan.
 struct Run {
   std::string name;  // as given to --plans
@@ -235,14 +229,13 @@ absl::Status Measure(const Flags& flags, std::vector<NeuronMode> modes, LoadedMo
   // The emulated accelerator reads the same memory with a thread of its own.
   TC_ASSIGN_OR_RETURN(const std::unique_ptr<ThreadTeam> readers,
                       ThreadTeam::Create(model.team->threads() + (model.emulated() ? 1 : 0)));
-  // Before and after, since the machine may be shared: the median of both is the peak.
-  TC_RETURN_IF_ERROR(MeasurePeak(*readers, result.read_gb_per_second));
-  TC_ASSIGN_OR_RETURN(result.figures, MeasureModes(runner, {.modes = std::move(modes),
-                                                            .quality = result.quality,
-                                                            .prompt = std::move(prompt),
-                                                            .decode_tokens = flags.decode_tokens,
-                                                            .repetitions = flags.repetitions}));
-  TC_RETURN_IF_ERROR(MeasurePeak(*readers, result.read_gb_per_second));
+  TC_ASSIGN_OR_RETURN(const ReadBandwidthProbe reads, ReadBandwidthProbe::Create(*readers));
+  TC_ASSIGN_OR_RETURN(result.figures, MeasureModes(runner, reads,
+                                                   {.modes = std::move(modes),
+                                                    .quality = result.quality,
+                                                    .prompt = std::move(prompt),
+                                                    .decode_tokens = flags.decode_tokens,
+                                                    .repetitions = flags.repetitions}));
   if (flags.crossover) {
     result.crossover_shape = CrossoverShape(model);
     TC_ASSIGN_OR_RETURN(result.crossover, MeasureCrossover(model.cpu, {.shape = result.crossover_shape,

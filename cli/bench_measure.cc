@@ -20,8 +20,8 @@ double Quantile(std::vector<double> values, double share) {
 
 class Bench {
  public:
-  Bench(Transformer& runner, const BenchOptions& options)
-      : runner_(runner), options_(options), logits_(static_cast<size_t>(runner.n_vocab())) {
+  Bench(Transformer& runner, const ReadBandwidthProbe& reads, const BenchOptions& options)
+      : runner_(runner), reads_(reads), options_(options), logits_(static_cast<size_t>(runner.n_vocab())) {
     for (const NeuronMode mode : options.modes) figures_.modes.push_back({.mode = mode});
     sums_.resize(options.modes.size());
   }
@@ -37,7 +37,8 @@ class Bench {
  private:
   // Over the counted repetitions of a mode.
   struct Sums {
-    double seconds = 0;  // of the last repetition
+    double seconds = 0;                      // of the last repetition
+    std::vector<double> read_gb_per_second;  // around each
     std::vector<double> inter_token_ms;
     StepFigures steps;
     uint64_t hand_overs = 0;
@@ -88,12 +89,27 @@ class Bench {
                                                        1e-9 / prefill_seconds);
     figures_.first_token_ms.values.push_back(prefill_seconds * 1e3);
     const size_t n_modes = options_.modes.size();
-    for (size_t turn = 0; turn < n_modes; ++turn) TC_RETURN_IF_ERROR(Decode((repetition + turn) % n_modes));
+    double before = ReadGbPerSecond();
+    for (size_t turn = 0; turn < n_modes; ++turn) {
+      const size_t m = (repetition + turn) % n_modes;
+      TC_RETURN_IF_ERROR(Decode(m));
+      const double after = ReadGbPerSecond();
+      sums_[m].read_gb_per_second.push_back((before + after) / 2);
+      before = after;
+    }
     const auto dense =
         static_cast<size_t>(std::ranges::find(options_.modes, NeuronMode::kDense) - options_.modes.begin());
     for (size_t m = 0; m < n_modes; ++m)
       figures_.modes[m].speedup.values.push_back(sums_[dense].seconds / sums_[m].seconds);
     return absl::OkStatus();
+  }
+
+  // The machine may be shared, so that its peak changes from second to second.
+  double ReadGbPerSecond() {
+    const Samples samples = reads_.Measure();
+    std::vector<double>& all = figures_.read_gb_per_second.values;
+    all.insert(all.end(), samples.values.begin(), samples.values.end());
+    return samples.median();
   }
 
   absl::Status Decode(size_t m) {
@@ -132,6 +148,12 @@ class Bench {
       figures.inter_token_ms_p99 = Quantile(sums.inter_token_ms, 0.99);
       figures.bytes_per_token = sums.steps.bytes / tokens;
       figures.neuron_bytes_per_token = sums.steps.neuron_bytes / tokens;
+      for (size_t r = 0; r < sums.read_gb_per_second.size(); ++r) {
+        const double gb_per_second =
+            figures.decode_tokens_per_second.values[r] * static_cast<double>(figures.bytes_per_token) * 1e-9;
+        figures.gb_per_second.values.push_back(gb_per_second);
+        figures.share_of_peak.values.push_back(gb_per_second / sums.read_gb_per_second[r]);
+      }
       if (figures.mode == NeuronMode::kDense) dense_bytes = figures.bytes_per_token;
       const auto neurons = static_cast<double>(sums.steps.neurons);
       figures.marked_share = static_cast<double>(sums.steps.marked_neurons) / neurons;
@@ -144,6 +166,7 @@ class Bench {
   }
 
   Transformer& runner_;
+  const ReadBandwidthProbe& reads_;
   const BenchOptions& options_;
   std::vector<float> logits_;          // (n_vocab)
   std::vector<TokenId> continuation_;  // (decode_tokens)
@@ -170,10 +193,11 @@ double PrefillOperations(const ModelConfig& config, int64_t n_tokens) {
   return operations;
 }
 
-absl::StatusOr<BenchFigures> MeasureModes(Transformer& runner, const BenchOptions& options) {
+absl::StatusOr<BenchFigures> MeasureModes(Transformer& runner, const ReadBandwidthProbe& reads,
+                                          const BenchOptions& options) {
   TC_CHECK(std::ranges::find(options.modes, NeuronMode::kDense) != options.modes.end());
   TC_CHECK(!options.prompt.empty() && options.decode_tokens > 0 && options.repetitions > 0);
-  return Bench(runner, options).Run();
+  return Bench(runner, reads, options).Run();
 }
 
 }  // namespace thermocline

@@ -7,6 +7,7 @@
 
 #include "core/samples.h"
 #include "core/status.h"
+#include "profiler/bandwidth.h"
 #include "scheduler/transformer.h"
 
 namespace thermocline {
@@ -22,6 +23,8 @@ struct BenchOptions {
 struct ModeFigures {
   NeuronMode mode = NeuronMode::kDense;
   Samples decode_tokens_per_second;  // of each repetition
+  Samples gb_per_second;             // of each repetition: bytes_per_token times its tokens a second
+  Samples share_of_peak;             // of each repetition: of the reads measured just before and after it
   Samples speedup;                   // of each repetition, against dense in the same one
   double inter_token_ms_p50 = 0;     // over the tokens of all repetitions
   double inter_token_ms_p99 = 0;
@@ -45,6 +48,7 @@ struct BenchFigures {
   Samples prefill_gflop_per_second;  // of PrefillOperations
   Samples first_token_ms;
   std::vector<ModeFigures> modes;  // as in the options
+  Samples read_gb_per_second;      // the peak, measured before and after every decoding
 };
 
 // Floating-point operations that a prompt of so many tokens needs: two for each weight of the matrices and
@@ -53,9 +57,11 @@ struct BenchFigures {
 double PrefillOperations(const ModelConfig& config, int64_t n_tokens);
 
 // A repetition is one prefill, then every mode's decoding from there, so that noise of the machine meets all
-// modes alike; the modes take turns in going first. Every mode decodes the same tokens: the prompt's greedy
+// modes alike; the modes take turns in going first, and between them the memory's reads are measured. Every
+// mode decodes the same tokens: the prompt's greedy
 // continuation by the dense model. Positions up to prompt and decode_tokens are to be within the runner's
 // context.
-absl::StatusOr<BenchFigures> MeasureModes(Transformer& runner, const BenchOptions& options);
+absl::StatusOr<BenchFigures> MeasureModes(Transformer& runner, const ReadBandwidthProbe& reads,
+                                          const BenchOptions& options);
 
 }  // namespace thermocline

@@ -27,10 +27,6 @@ std::string MainType(const Checkpoint& checkpoint) {
 
 bool HasAccelerators(const BenchResult& result) { return result.model->runner->devices().size() > 1; }
 
-double GbPerSecond(const ModeFigures& mode) {
-  return mode.decode_tokens_per_second.median() * static_cast<double>(mode.bytes_per_token) * 1e-9;
-}
-
 ordered_json ModeJson(const ModeFigures& mode, const BenchResult& result) {
   const double speedup = mode.speedup.median();
   ordered_json json = {{"decode_tokens_per_second", ToJson(mode.decode_tokens_per_second)},
@@ -44,8 +40,9 @@ ordered_json ModeJson(const ModeFigures& mode, const BenchResult& result) {
                          {"p99_samples", mode.inter_token_ms_p99_each.values}}},
                        {"bytes_per_token", mode.bytes_per_token},
                        {"neuron_bytes_per_token", mode.neuron_bytes_per_token},
-                       {"gb_per_second", GbPerSecond(mode)},
-                       {"share_of_peak", GbPerSecond(mode) / result.read_gb_per_second.median()},
+                       {"gb_per_second", mode.gb_per_second.median()},
+                       {"share_of_peak", mode.share_of_peak.median()},
+                       {"share_of_peak_samples", mode.share_of_peak.values},
                        {"speedup", speedup},
                        {"speedup_samples", mode.speedup.values},
                        {"speedup_bound", mode.speedup_bound},
@@ -128,8 +125,8 @@ void PrintModes(const BenchResult& result) {
     const double speedup = mode.speedup.median();
     fmt::print("{:10}{:>16.1f} {:>20}{:>14}{:>8.1f}{:>8.0f}%{:>9.2f}x{:>9}{:>10}{:>10.2f}{:>10.2f}\n",
                NameOf(mode.mode), mode.decode_tokens_per_second.median(),
-               Range(mode.decode_tokens_per_second), FormatBytes(mode.bytes_per_token), GbPerSecond(mode),
-               100 * GbPerSecond(mode) / result.read_gb_per_second.median(), speedup,
+               Range(mode.decode_tokens_per_second), FormatBytes(mode.bytes_per_token),
+               mode.gb_per_second.median(), 100 * mode.share_of_peak.median(), speedup,
                is_dense ? "" : fmt::format("{:.2f}x", mode.speedup_bound),
                is_dense ? "" : fmt::format("{:.0f}%", 100 * speedup / mode.speedup_bound),
                mode.inter_token_ms_p50, mode.inter_token_ms_p99);
@@ -209,8 +206,8 @@ ordered_json HardwareJson(const BenchResult& result) {
                        {"threads", model.team->threads()},
                        {"memory_bytes", result.cpu.memory_bytes},
                        {"last_level_cache_bytes", result.cpu.last_level_cache_bytes},
-                       {"read_gb_per_second", result.read_gb_per_second.median()},
-                       {"read_gb_per_second_samples", result.read_gb_per_second.values}};
+                       {"read_gb_per_second", result.figures.read_gb_per_second.median()},
+                       {"read_gb_per_second_samples", result.figures.read_gb_per_second.values}};
   if (!result.gpu.empty()) json["gpu"] = result.gpu;
   return json;
 }
@@ -255,8 +252,8 @@ void PrintBench(const BenchResult& result) {
   const ordered_json build = DescribeBuild();
   fmt::print("{} | {} kernels, {} threads of {} CPUs | {} of memory, reads {:.1f} GB/s {}\n",
              result.cpu.model_name, model.cpu.kernels->isa, model.team->threads(), result.cpu.usable_threads,
-             FormatBytes(result.cpu.memory_bytes), result.read_gb_per_second.median(),
-             Range(result.read_gb_per_second));
+             FormatBytes(result.cpu.memory_bytes), result.figures.read_gb_per_second.median(),
+             Range(result.figures.read_gb_per_second));
   if (!result.gpu.empty()) fmt::print("{}\n", result.gpu);
   fmt::print("{} | {} | sha256 {}\n", model.checkpoint.path, MainType(model.checkpoint),
              model.checkpoint.Sha256());

@@ -20,7 +20,6 @@ struct BenchResult {
   std::string profile_sha256;     // of profile.pb; empty: no profile is in use
   std::string predictors_sha256;  // of predictor.safetensors; empty: no predictors are in use
   std::string thresholds_sha256;  // of thresholds.json; empty: the profile's thresholds are not in use
-  Samples read_gb_per_second;     // of as many threads as decode, the emulated accelerator's included
   int64_t prompt_tokens = 0;
   int64_t decode_tokens = 0;
   Quality quality = Quality::kBalanced;

@@ -6,7 +6,6 @@
 #include <atomic>
 #include <span>
 
-#include "core/buffer.h"
 #include "core/cpu_info.h"
 #include "profiler/probe_samples.h"
 
@@ -35,7 +34,8 @@ int64_t UncachedWorkingSetBytes() {
   return std::max(kLeastWorkingSetBytes, kCachesRead * ReadCpuInfo().last_level_cache_bytes);
 }
 
-absl::StatusOr<Samples> MeasureReadBandwidth(const ThreadTeam& team, const BandwidthOptions& options) {
+absl::StatusOr<ReadBandwidthProbe> ReadBandwidthProbe::Create(const ThreadTeam& team,
+                                                              const BandwidthOptions& options) {
   int64_t bytes = options.working_set_bytes == 0 ? UncachedWorkingSetBytes() : options.working_set_bytes;
   bytes = std::max(kPieceBytes, bytes / kPieceBytes * kPieceBytes);
   TC_ASSIGN_OR_RETURN(AlignedBuffer buffer, AlignedBuffer::CreateToFill(bytes));
@@ -43,18 +43,27 @@ absl::StatusOr<Samples> MeasureReadBandwidth(const ThreadTeam& team, const Bandw
   team.ParallelFor(bytes / kPieceBytes, 1, [&](int64_t begin, int64_t end) {
     std::fill_n(buffer.data() + begin * kPieceBytes, (end - begin) * kPieceBytes, std::byte{0});
   });
-  const auto* words = reinterpret_cast<const uint64_t*>(buffer.data());
+  return ReadBandwidthProbe(team, options.repetitions, std::move(buffer));
+}
 
+Samples ReadBandwidthProbe::Measure() const {
+  const auto* words = reinterpret_cast<const uint64_t*>(working_set_.data());
+  const int64_t bytes = working_set_.size_bytes();
   std::atomic<uint64_t> sink = 0;
   const auto read_all = [&] {
-    team.ParallelFor(bytes / kPieceBytes, 1, [&](int64_t begin, int64_t end) {
+    team_->ParallelFor(bytes / kPieceBytes, 1, [&](int64_t begin, int64_t end) {
       const int64_t per_piece = kPieceBytes / static_cast<int64_t>(sizeof(uint64_t));
       sink += Sum({words + begin * per_piece, static_cast<size_t>((end - begin) * per_piece)});
     });
   };
-  Samples samples = SampleBandwidth(options.repetitions, bytes, read_all);
-  TC_CHECK(sink == 0);  // the buffer is zero; reading the sum keeps the loads
+  Samples samples = SampleBandwidth(repetitions_, bytes, read_all);
+  TC_CHECK(sink == 0);  // the working set is zero; reading the sum keeps the loads
   return samples;
+}
+
+absl::StatusOr<Samples> MeasureReadBandwidth(const ThreadTeam& team, const BandwidthOptions& options) {
+  TC_ASSIGN_OR_RETURN(const ReadBandwidthProbe probe, ReadBandwidthProbe::Create(team, options));
+  return probe.Measure();
 }
 
 }  // namespace thermocline
