@@ -46,7 +46,9 @@ absl::Status Eval(const Flags& flags) {
   TC_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, tokenizer.Encode(text, {.add_bos = false}));
   TC_ASSIGN_OR_RETURN(const std::unique_ptr<Transformer> dense,
                       Transformer::Create(model->checkpoint.config, model->weights, model->cpu,
-                                          {.context_tokens = runner.context_length()}));
+                                          {.context_tokens = runner.context_length(),
+                                           .kv_type = model->kv_type,
+                                           .pack_weights = !flags.model.no_pack}));
   const Stopwatch watch;
   const auto result = Evaluate(runner, tokens,
                                {.window_tokens = runner.context_length(),

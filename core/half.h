@@ -19,19 +19,17 @@ inline float HalfToFloat(uint16_t half) {
 }
 
 // Round to nearest even; overflow becomes infinity, NaN stays NaN.
+// Without branches, so that loops over it become vectors.
 inline uint16_t FloatToHalf(float value) {
-  const uint32_t bits = std::bit_cast<uint32_t>(value);
-  const auto sign = static_cast<uint16_t>((bits >> 16) & 0x8000);
-  const uint32_t magnitude = bits & 0x7FFFFFFFu;
-  if (magnitude > 0x7F800000u) return static_cast<uint16_t>(sign | 0x7E00);
-  if (magnitude >= 0x477FF000u)
-    return static_cast<uint16_t>(sign | 0x7C00);  // 65520 and above round to infinity
-  if (magnitude < 0x38800000u) {                  // subnormal half: let the float adder round at 2^-24
-    const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
-    return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(shifted) - 0x3F000000u));
-  }
-  const uint32_t rounded = magnitude + 0xFFFu + ((magnitude >> 13) & 1u);
-  return static_cast<uint16_t>(sign | ((rounded - 0x38000000u) >> 13));
+  const uint32_t bits = std::bit_cast<uint32_t>(value), magnitude = bits & 0x7FFFFFFFu;
+  const auto compared = static_cast<int32_t>(magnitude);  // vectors compare signed integers
+  const uint32_t normal = (magnitude + 0xFFFu + ((magnitude >> 13) & 1u) - 0x38000000u) >> 13;
+  // A subnormal half: the float adder rounds at 2^-24.
+  const uint32_t subnormal = std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3F000000u;
+  uint32_t half = compared < 0x38800000 ? subnormal : normal;
+  half = compared >= 0x477FF000 ? 0x7C00u : half;  // 65520 and above round to infinity
+  half = compared > 0x7F800000 ? 0x7E00u : half;
+  return static_cast<uint16_t>(half | ((bits >> 16) & 0x8000u));
 }
 
 inline float BFloat16ToFloat(uint16_t value) {

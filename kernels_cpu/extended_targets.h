@@ -10,7 +10,7 @@
 
 namespace thermocline {
 
-// The functions' contracts: KernelTable::mat_mul_packed and mat_mul_columns.
+// The functions' contracts: KernelTable::mat_mul_packed, mat_mul_packed_int16 and mat_mul_columns.
 #if defined(__x86_64__)
 // Whether processor and system have AVX-512 with VNNI.
 bool HasVnni();
@@ -19,6 +19,7 @@ bool HasVnni();
 bool HasAmx();
 
 void MatMulPackedVnni(const PackedView& w, const QuantizedActivations& x, MatrixView<float> y);
+void MatMulPackedInt16Vnni(const PackedView& w, const Int16Activations& x, MatrixView<float> y);
 void MatMulPackedAmx(const PackedView& w, const QuantizedActivations& x, MatrixView<float> y);
 void MatMulColumnsVnni(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x,
                        MatrixView<float> sums);

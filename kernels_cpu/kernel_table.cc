@@ -34,10 +34,12 @@ KernelTable MakeTable() {
           .dequantize = Dequantize,
           .mat_mul = MatMul,
           .mat_mul_packed = MatMulPacked,
+          .mat_mul_packed_int16 = MatMulPackedInt16,
           .mat_mul_columns = MatMulColumns,
           .mat_mul_float_columns = MatMulFloatColumns,
           .mat_mul_rows = MatMulRows,
           .quantize_activations = QuantizeActivations,
+          .quantize_int16 = QuantizeInt16,
           .accumulate_rows = AccumulateRows,
           .accumulate_neurons = AccumulateNeurons,
           .rms_norm = RmsNorm,
@@ -90,8 +92,12 @@ void AppendExtensions([[maybe_unused]] const KernelTable& table,
   };
 #if defined(__x86_64__)
   if (table.isa != "avx512") return;
-  if (HasAmx()) append("avx512_amx", MatMulPackedAmx, MatMulColumnsVnni);
-  if (HasVnni()) append("avx512_vnni", MatMulPackedVnni, MatMulColumnsVnni);
+  const auto append_vnni = [&](std::string_view isa, decltype(KernelTable::mat_mul_packed) mat_mul_packed) {
+    append(isa, mat_mul_packed, MatMulColumnsVnni);
+    list.back().mat_mul_packed_int16 = MatMulPackedInt16Vnni;
+  };
+  if (HasAmx()) append_vnni("avx512_amx", MatMulPackedAmx);
+  if (HasVnni()) append_vnni("avx512_vnni", MatMulPackedVnni);
 #elif defined(__aarch64__)
   if (table.isa == "neon" && HasDotProd()) append("neon_dotprod", MatMulPackedDotProd, MatMulColumnsDotProd);
 #endif

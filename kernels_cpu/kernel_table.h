@@ -84,8 +84,12 @@ struct KernelTable {
   // y(t, r) = sum_c w(r, c) * x(t, c).  w: (rows, cols), x: (n_tokens, cols), y: (n_tokens, rows).
   void (*mat_mul)(const WeightView& w, MatrixView<const float> x, MatrixView<float> y);
 
-  // The same of a packed matrix and x in 8 bits. w: (rows, cols), x: (n_tokens, cols), y: (n_tokens, rows).
+  // The same of a packed matrix of quantised weights and x in 8 bits. w: (rows, cols), x: (n_tokens, cols),
+  // y: (n_tokens, rows).
   void (*mat_mul_packed)(const PackedView& w, const QuantizedActivations& x, MatrixView<float> y);
+
+  // The same of packed weights and x in 16 bits.
+  void (*mat_mul_packed_int16)(const PackedView& w, const Int16Activations& x, MatrixView<float> y);
 
   // sums(t, r) = sum over the columns that groups [begin, end) list of w(r, c) * x(t, c); the other columns
   // are not read. w: (rows, cols) of a quantised type, x: (n_tokens, cols), sums: (n_tokens, rows rounded up
@@ -106,6 +110,11 @@ struct KernelTable {
   // cols), blocks: (n_tokens, cols / 32).
   void (*quantize_activations)(MatrixView<const float> x, MatrixView<int8_t> values,
                                MatrixView<ActivationBlock> blocks);
+
+  // The same to 16 bits. A scale is the least bfloat16 that its block's largest magnitude over kInt16Peak is
+  // not above, NaN where the block holds what is not finite. x, values: (n_tokens, cols), scales: (n_tokens,
+  // cols / 32).
+  void (*quantize_int16)(MatrixView<const float> x, MatrixView<int16_t> values, MatrixView<float> scales);
 
   // y(t, c) += sum_i h(t, i) * w(i, c), i ascending, c in [column_begin, column_end), which are multiples of
   // 256 or the width. w: (n_rows, cols), h: (n_tokens, n_rows), y: (n_tokens, cols). A zero h(t, i) adds

@@ -1,4 +1,4 @@
-// Products of panels and of columns with 8-bit activations on Highway's targets.
+// Products of panels with rounded activations, and of columns, on Highway's targets.
 // SPDX-License-Identifier: Apache-2.0
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels_cpu/mat_mul_packed.cc"
@@ -38,6 +38,24 @@ struct IntegerOps {
   template <bool>
   using SumOf = Sum;
 
+  struct Pairs {
+    int16_t value[2];
+  };
+  struct PairSum {
+    int32_t sum;
+    static HWY_INLINE PairSum Start() { return {0}; }
+    HWY_INLINE void Add(Pairs weights, Pairs pair) {
+      for (int j = 0; j < 2; ++j) sum += weights.value[j] * pair.value[j];
+    }
+    HWY_INLINE F32 Total() const { return hn::Set(F32Tag(), static_cast<float>(sum)); }
+  };
+  static HWY_INLINE Pairs LoadPairs(const void* at) {
+    Pairs pairs;
+    std::memcpy(pairs.value, at, sizeof pairs.value);
+    return pairs;
+  }
+  static HWY_INLINE Pairs BroadcastPair(const int16_t* at) { return LoadPairs(at); }
+
   static HWY_INLINE Bytes LoadWords(const uint8_t* at) {
     Bytes bytes;
     std::memcpy(bytes.byte, at, 4);
@@ -69,6 +87,15 @@ using I16 = hn::Vec<I16Tag>;
 
 struct ByteVectors {
   using Bytes = hn::Vec<U8Tag>;
+  using Pairs = I16;
+  static HWY_INLINE Pairs LoadPairs(const uint8_t* at) {
+    return hn::BitCast(I16Tag(), hn::LoadU(U8Tag(), at));
+  }
+  static HWY_INLINE Pairs BroadcastPair(const int16_t* at) {
+    int32_t two;
+    std::memcpy(&two, at, sizeof two);
+    return hn::BitCast(I16Tag(), hn::Set(I32Tag(), two));
+  }
   static HWY_INLINE Bytes LoadWords(const uint8_t* at) { return hn::LoadU(U8Tag(), at); }
   static HWY_INLINE Bytes LowNibbles(Bytes words) { return hn::And(words, hn::Set(U8Tag(), 15)); }
   static HWY_INLINE Bytes HighNibbles(Bytes words) {
@@ -119,6 +146,13 @@ struct IntegerOps : ByteVectors {
   static constexpr int kByteOffset = 0;
   using Quad = Bytes;
 
+  struct PairSum {
+    I32 sum;
+    static HWY_INLINE PairSum Start() { return {hn::Zero(I32Tag())}; }
+    HWY_INLINE void Add(Pairs weights, Pairs pair) { sum = hn::Add(sum, PairsOfShorts(weights, pair)); }
+    HWY_INLINE F32 Total() const { return hn::ConvertTo(F32Tag(), sum); }
+  };
+
   // Of 4-bit weights: 8 sums of two products of at most 15 * 127 fit in 16 bits.
   struct NibbleSum {
     I16 sum;
@@ -152,6 +186,17 @@ struct IntegerOps : ByteVectors {
 struct IntegerOps : ByteVectors {
   static constexpr int kByteOffset = 0;
   using Quad = Bytes;
+
+  // Halves of the vector apart, joined in pairs at the end.
+  struct PairSum {
+    int32x4_t lower, upper;
+    static HWY_INLINE PairSum Start() { return {vdupq_n_s32(0), vdupq_n_s32(0)}; }
+    HWY_INLINE void Add(Pairs weights, Pairs pair) {
+      lower = vmlal_s16(lower, vget_low_s16(weights.raw), vget_low_s16(pair.raw));
+      upper = vmlal_high_s16(upper, weights.raw, pair.raw);
+    }
+    HWY_INLINE F32 Total() const { return hn::ConvertTo(F32Tag(), I32(vpaddq_s32(lower, upper))); }
+  };
 
   // Halves of the vector apart: four sums of neighbours each, joined in pairs at the end.
   struct Sum {
@@ -189,6 +234,11 @@ struct Ops : IntegerOps {
   static HWY_INLINE F32 MulAdd(F32 a, F32 b, F32 c) { return hn::MulAdd(a, b, c); }
   static HWY_INLINE F32 Negative(F32 a) { return hn::Neg(a); }
   static HWY_INLINE F32 LoadHalves(const uint8_t* at) { return HWY_NAMESPACE::LoadHalves(at); }
+  static HWY_INLINE F32 LoadBFloats(const uint8_t* at) {
+    const U32Tag u32;
+    const U32 bits = hn::PromoteTo(u32, LoadElements(hn::Rebind<uint16_t, F32Tag>(), at));
+    return hn::BitCast(F32Tag(), hn::ShiftLeft<16>(bits));
+  }
   static HWY_INLINE F32 LoadBytes(const uint8_t* at) {
     return hn::ConvertTo(F32Tag(), HWY_NAMESPACE::LoadBytes(at));
   }
@@ -201,6 +251,11 @@ struct Ops : IntegerOps {
 void MatMulPacked(const PackedView& w, const QuantizedActivations& x, MatrixView<float> y) {
   HWY_DASSERT(w.cols == x.values.cols && w.rows == y.cols && x.values.rows == y.rows);
   MatMulPanels<Ops>(w, x, y);
+}
+
+void MatMulPackedInt16(const PackedView& w, const Int16Activations& x, MatrixView<float> y) {
+  HWY_DASSERT(w.cols == x.values.cols && w.rows == y.cols && x.values.rows == y.rows);
+  MatMulInt16Panels<Ops>(w, x, y);
 }
 
 void MatMulColumns(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x,

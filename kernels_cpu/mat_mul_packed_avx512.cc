@@ -38,6 +38,10 @@ void MatMulPackedVnni(const PackedView& w, const QuantizedActivations& x, Matrix
   avx512_tiles::MatMulPanels<avx512_tiles::Ops>(w, x, y);
 }
 
+void MatMulPackedInt16Vnni(const PackedView& w, const Int16Activations& x, MatrixView<float> y) {
+  avx512_tiles::MatMulInt16Panels<avx512_tiles::Ops>(w, x, y);
+}
+
 void MatMulColumnsVnni(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x,
                        MatrixView<float> sums) {
   avx512_tiles::MatMulListed<avx512_tiles::Ops>(w, begin, end, x, sums);

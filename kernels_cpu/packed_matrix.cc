@@ -1,4 +1,4 @@
-// Packing of quantised weights into panels.
+// Packing of weights into panels.
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels_cpu/packed_matrix.h"
 
@@ -7,6 +7,8 @@
 #include <cstring>
 
 #include "core/checked.h"
+#include "core/half.h"
+#include "kernels_cpu/parallel.h"
 
 namespace thermocline {
 namespace {
@@ -113,17 +115,75 @@ BlockPacker PackerOf(ElementType type) {
   }
 }
 
+// Some columns of a panel's rows as floats, as integers and with the scales of these.
+class Int16Strip {
+ public:
+  // Rows [row, row + kPanelRows) of w as far as there are such, columns [column, column + count).
+  void Round(const KernelTable& kernels, const WeightView& w, int64_t row, int64_t column, int64_t count) {
+    const ElementTypeInfo& type = InfoOf(w.type);
+    for (int64_t r = 0; r < kPanelRows; ++r) {
+      float* target = floats_.data() + r * kColumns;
+      if (row + r < w.rows) {
+        kernels.dequantize(w.type, w.row_data(row + r) + column * type.block_bytes, count, target);
+      } else {
+        std::fill_n(target, count, 0.0f);
+      }
+    }
+    kernels.quantize_int16({floats_.data(), kPanelRows, count, kColumns},
+                           {values_.data(), kPanelRows, count, kColumns},
+                           {scales_.data(), kPanelRows, count / kBlock, kColumns / kBlock});
+  }
+
+  // Block b of the strip.
+  void Pack(int64_t b, std::byte* quants, std::byte* scales) const {
+    RowPointers rows;
+    std::array<uint16_t, kPanelRows> halves;
+    for (size_t r = 0; r < kPanelRows; ++r) {
+      rows[r] = reinterpret_cast<const uint8_t*>(values_.data() + r * kColumns + b * kBlock);
+      // Exact: scales are bfloat16 already.
+      halves[r] = FloatToBFloat16(scales_[r * (kColumns / kBlock) + static_cast<size_t>(b)]);
+    }
+    for (int64_t byte = 0; byte < kBlock * 2; byte += 16) PutWords(rows, byte, quants + byte * kPanelRows);
+    std::memcpy(scales, halves.data(), sizeof halves);
+  }
+
+  static constexpr int64_t kColumns = 256;
+
+ private:
+  alignas(64) std::array<float, kPanelRows * kColumns> floats_;
+  alignas(64) std::array<int16_t, kPanelRows * kColumns> values_;
+  std::array<float, kPanelRows * kColumns / kBlock> scales_;
+};
+
+void PackInt16Panels(const KernelTable& kernels, const WeightView& w, std::byte* panels) {
+  const PanelLayout layout = PanelLayoutOf(w.type, w.cols);
+  Int16Strip strip;
+  for (int64_t row = 0; row < w.rows; row += kPanelRows, panels += layout.panel_bytes) {
+    std::byte* quants = panels;
+    std::byte* scales = panels + layout.scales_offset;
+    for (int64_t column = 0; column < w.cols; column += Int16Strip::kColumns) {
+      const int64_t count = std::min(Int16Strip::kColumns, w.cols - column);
+      strip.Round(kernels, w, row, column, count);
+      for (int64_t b = 0; b < count / kBlock; ++b, quants += layout.quant_bytes, scales += layout.scale_bytes)
+        strip.Pack(b, quants, scales);
+    }
+  }
+}
+
 }  // namespace
 
-bool HasPanels(ElementType type) {
+bool HasPanels(ElementType type, int64_t cols) {
+  if (TakesInt16(type)) return cols % kBlock == 0;
   return type == ElementType::kQ4_0 || type == ElementType::kQ4_1 || type == ElementType::kQ8_0 ||
          type == ElementType::kQ4_K;
 }
 
+bool TakesInt16(ElementType type) { return type == ElementType::kF16 || type == ElementType::kBF16; }
+
 PanelLayout PanelLayoutOf(ElementType type, int64_t cols) {
-  const bool bytes = type == ElementType::kQ8_0;
-  PanelLayout layout{
-      .quant_bytes = kPanelRows * (bytes ? 32 : 16), .scale_columns = kBlock, .scale_bytes = 32};
+  PanelLayout layout{.quant_bytes = kPanelRows * 16, .scale_columns = kBlock, .scale_bytes = 32};
+  if (type == ElementType::kQ8_0) layout.quant_bytes = kPanelRows * kBlock;
+  if (TakesInt16(type)) layout.quant_bytes = kPanelRows * kBlock * static_cast<int64_t>(sizeof(int16_t));
   if (type == ElementType::kQ4_1) layout.scale_bytes = 64;
   if (type == ElementType::kQ4_K) {
     layout.scale_columns = kSubBlocks * kBlock;
@@ -135,7 +195,8 @@ PanelLayout PanelLayoutOf(ElementType type, int64_t cols) {
   return layout;
 }
 
-void PackPanels(const WeightView& w, std::byte* panels) {
+void PackPanels(const KernelTable& kernels, const WeightView& w, std::byte* panels) {
+  if (TakesInt16(w.type)) return PackInt16Panels(kernels, w, panels);
   static constexpr std::array<uint8_t, 256> kZeros = {};  // a block of a row past the last
   const ElementTypeInfo& type = InfoOf(w.type);
   const PanelLayout layout = PanelLayoutOf(w.type, w.cols);
@@ -161,15 +222,15 @@ void PackPanels(const WeightView& w, std::byte* panels) {
   }
 }
 
-absl::StatusOr<PackedMatrix> PackedMatrix::Create(const ThreadTeam& team, const WeightView& w) {
+absl::StatusOr<PackedMatrix> PackedMatrix::Create(const CpuContext& context, const WeightView& w) {
   PackedMatrix packed;
   PackedView& view = packed.view_;
   view = {nullptr, w.type, w.rows, w.cols, PanelLayoutOf(w.type, w.cols)};
   TC_ASSIGN_OR_RETURN(packed.storage_, AlignedBuffer::CreateToFill(view.size_bytes()));
   view.data = packed.storage_.data();
-  team.ParallelFor(view.panels(), 1, [&](int64_t begin, int64_t end) {
+  context.team->ParallelFor(view.panels(), 1, [&](int64_t begin, int64_t end) {
     const int64_t row = begin * kPanelRows, rows = std::min(end * kPanelRows, w.rows) - row;
-    PackPanels(w.Rows(row, rows), packed.storage_.data() + begin * view.layout.panel_bytes);
+    PackPanels(*context.kernels, w.Rows(row, rows), packed.storage_.data() + begin * view.layout.panel_bytes);
   });
   return packed;
 }

@@ -1,4 +1,4 @@
-// PackedMatrix: quantised weights in panels of 16 interleaved rows, for products with 8-bit activations.
+// PackedMatrix: weights in panels of 16 interleaved rows, for products with rounded activations.
 // SPDX-License-Identifier: Apache-2.0
 //
 // A panel holds 16 rows: first the quants of all their blocks of 32 columns, then their scales. A block's
@@ -6,6 +6,10 @@
 // vector multiplies the same 4 columns of 16 rows. Q8_0 has 8 words of 4 bytes a row; types of 4 bits have 4
 // words, whose low nibbles hold columns 4k to 4k + 3 of the block and whose high ones columns 16 more. Rows
 // past the matrix are zeros.
+//
+// F16 and BF16 become 16-bit integers, 16 words of two columns each, with one bfloat16 scale for a row's
+// block, the largest magnitude over kInt16Peak; a weight is off by at most half a scale. Beside an F16 weight
+// as large as its block's largest that is less than its own rounding. They multiply activations of 16 bits.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +18,6 @@
 #include "core/buffer.h"
 #include "core/matrix.h"
 #include "core/status.h"
-#include "core/thread_team.h"
 
 namespace thermocline {
 
@@ -29,8 +32,13 @@ struct PanelLayout {
   int64_t panel_bytes = 0;    // a multiple of 64
 };
 
-// Q4_0, Q4_1, Q8_0 and Q4_K have panels.
-bool HasPanels(ElementType type);
+struct CpuContext;
+struct KernelTable;
+
+// Q4_0, Q4_1, Q8_0 and Q4_K have panels; F16 and BF16, where a row is whole blocks of 32.
+bool HasPanels(ElementType type, int64_t cols);
+// Whether those panels multiply activations of 16 bits, not 8.
+bool TakesInt16(ElementType type);
 // Of a matrix of so many columns, whole blocks of a type that has panels.
 PanelLayout PanelLayoutOf(ElementType type, int64_t cols);
 
@@ -53,14 +61,14 @@ struct PackedView {
 };
 
 // Packs rows of a type that has panels. panels: room for one for every kPanelRows rows begun.
-void PackPanels(const WeightView& w, std::byte* panels);
+void PackPanels(const KernelTable& kernels, const WeightView& w, std::byte* panels);
 
 // Owns one.
 class PackedMatrix {
  public:
   PackedMatrix() = default;
   // Copies w, whose type has panels. ResourceExhausted when the memory is not to be had.
-  static absl::StatusOr<PackedMatrix> Create(const ThreadTeam& team, const WeightView& w);
+  static absl::StatusOr<PackedMatrix> Create(const CpuContext& context, const WeightView& w);
 
   const PackedView& view() const { return view_; }
   bool empty() const { return view_.data == nullptr; }

@@ -15,6 +15,7 @@ struct Ops {
   using Floats = __m512;
   using Bytes = __m512i;
   using Quad = __m512i;
+  using Pairs = __m512i;
 
   struct Sum {
     __m512i sum;
@@ -24,6 +25,19 @@ struct Ops {
   };
   template <bool>
   using SumOf = Sum;
+
+  struct PairSum {
+    __m512i sum;
+    static inline PairSum Start() { return {_mm512_setzero_si512()}; }
+    inline void Add(Pairs weights, Pairs pair) { sum = _mm512_dpwssd_epi32(sum, weights, pair); }
+    inline Floats Total() const { return _mm512_cvtepi32_ps(sum); }
+  };
+  static inline Pairs LoadPairs(const uint8_t* at) { return _mm512_loadu_si512(at); }
+  static inline Pairs BroadcastPair(const int16_t* at) {
+    int32_t two;
+    std::memcpy(&two, at, sizeof two);
+    return _mm512_set1_epi32(two);
+  }
 
   static inline Bytes LoadWords(const uint8_t* at) { return _mm512_loadu_si512(at); }
   static inline Bytes LowNibbles(Bytes words) { return _mm512_and_si512(words, _mm512_set1_epi8(15)); }
@@ -53,6 +67,10 @@ struct Ops {
   static inline Floats Negative(Floats a) { return _mm512_xor_ps(a, _mm512_set1_ps(-0.0f)); }
   static inline Floats LoadHalves(const uint8_t* at) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)));
+  }
+  static inline Floats LoadBFloats(const uint8_t* at) {
+    const __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
   }
   static inline Floats LoadBytes(const uint8_t* at) {
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at))));

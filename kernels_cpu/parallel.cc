@@ -13,19 +13,20 @@
 namespace thermocline {
 namespace {
 
-// A piece of work should take tens of microseconds: long beside the hand-over to a thread, short beside a
-// layer. Both figures are of one slow core.
-constexpr int64_t kPieceBytes = 256 * 1024;          // weights read
-constexpr int64_t kPieceMultiplyAdds = 1024 * 1024;  // arithmetic on data in cache
+// A piece of work should take some microseconds: long beside the hand-over to a thread that waits, short
+// beside a layer.
+constexpr int64_t kPieceBytes = 64 * 1024;          // weights read
+constexpr int64_t kPieceMultiplyAdds = 256 * 1024;  // arithmetic on data in cache
 constexpr int64_t kPieceIntegerMultiplyAdds = 4 * kPieceMultiplyAdds;
-constexpr int64_t kTilePanels = 2;                // of mat_mul_packed's largest tiles
-constexpr int64_t kRowAlignment = 8;              // mat_mul's register tiles stay whole
-constexpr int64_t kTokenBlock = 128;              // activations of a block stay in the second-level cache
-constexpr int64_t kDownColumns = 256;             // columns that a batch's piece of NeuronMajorDown owns
-constexpr int64_t kFewestDownColumns = 64;        // or a block of the type
-constexpr int64_t kDownTokens = 32;               // and its most tokens: 32 KiB of sums on the stack
-constexpr int64_t kElementwisePiece = 32 * 1024;  // elements
-constexpr int64_t kCountedNeurons = 64;           // of a strip that count_active keeps in registers
+constexpr int64_t kPieceInt16MultiplyAdds = 2 * kPieceMultiplyAdds;
+constexpr int64_t kTilePanels = 2;               // of mat_mul_packed's largest tiles
+constexpr int64_t kRowAlignment = 8;             // mat_mul's register tiles stay whole
+constexpr int64_t kTokenBlock = 128;             // activations of a block stay in the second-level cache
+constexpr int64_t kDownColumns = 256;            // columns that a batch's piece of NeuronMajorDown owns
+constexpr int64_t kFewestDownColumns = 64;       // or a block of the type
+constexpr int64_t kDownTokens = 32;              // and its most tokens: 32 KiB of sums on the stack
+constexpr int64_t kElementwisePiece = 8 * 1024;  // elements
+constexpr int64_t kCountedNeurons = 64;          // of a strip that count_active keeps in registers
 
 int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -35,11 +36,12 @@ int64_t ElementwiseGrain(int64_t row_elements) {
 }
 
 // Room for the activations of one product, kept by the thread that asks for products.
+template <typename Value, typename Block>
 class ActivationRoom {
  public:
   struct Views {
-    MatrixView<int8_t> values;
-    MatrixView<ActivationBlock> blocks;
+    MatrixView<Value> values;
+    MatrixView<Block> blocks;
   };
   Views For(int64_t n_tokens, int64_t cols) {
     const int64_t n_blocks = cols / kActivationBlock;
@@ -49,9 +51,21 @@ class ActivationRoom {
   }
 
  private:
-  std::vector<int8_t> values_;
-  std::vector<ActivationBlock> blocks_;
+  std::vector<Value> values_;
+  std::vector<Block> blocks_;
 };
+
+// x in 8 or 16 bits, valid until the thread's next call.
+template <typename Value, typename Block, typename Quantize>
+auto Round(const CpuContext& context, MatrixView<const float> x, Quantize quantize) {
+  static thread_local ActivationRoom<Value, Block> room;
+  const auto rounded = room.For(x.rows, x.cols);
+  context.team->ParallelFor(x.rows, ElementwiseGrain(x.cols), [&](int64_t begin, int64_t end) {
+    const int64_t count = end - begin;
+    quantize(x.Rows(begin, count), rounded.values.Rows(begin, count), rounded.blocks.Rows(begin, count));
+  });
+  return rounded;
+}
 
 // Room for the panels of a piece of work, kept by the thread that packs them.
 class PanelRoom {
@@ -128,32 +142,64 @@ void DownBatch(const CpuContext& context, const WeightView& down, MatrixView<con
   });
 }
 
-// y = x * w^T of a packed matrix of this shape, whose panels [begin, begin + count) are panels(begin, count).
-template <typename Panels>
-void MatMulPanels(const CpuContext& context, const PackedView& w, MatrixView<const float> x,
-                  MatrixView<float> y, const Panels& panels_of) {
-  static thread_local ActivationRoom room;
-  const ActivationRoom::Views rounded = room.For(x.rows, x.cols);
-  context.team->ParallelFor(x.rows, ElementwiseGrain(x.cols), [&](int64_t begin, int64_t end) {
-    context.kernels->quantize_activations(x.Rows(begin, end - begin), rounded.values.Rows(begin, end - begin),
-                                          rounded.blocks.Rows(begin, end - begin));
-  });
-  const QuantizedActivations activations{rounded.values, rounded.blocks};
-  const int64_t panel_multiply_adds = std::max<int64_t>(1, kPanelRows * w.cols * x.rows);
-  const int64_t panels = std::min(kPieceBytes / std::max<int64_t>(1, w.layout.panel_bytes),
-                                  kPieceIntegerMultiplyAdds / panel_multiply_adds);
+// y = x * w^T of a packed matrix of this shape.
+struct PanelProduct {
+  PackedView w;
+  MatrixView<float> y;
+};
+
+// Of several with the same x. panels(product, begin, count): its panels [begin, begin + count).
+// piece_multiply_adds: those of a piece.
+template <typename Activations, typename Product, typename Panels>
+void MatMulRounded(const CpuContext& context, std::span<const PanelProduct> products, const Activations& x,
+                   Product product, int64_t piece_multiply_adds, const Panels& panels_of) {
+  const int64_t n_tokens = x.values.rows;
+  int64_t n_panels = 0, panel_bytes = 1;
+  for (const PanelProduct& each : products) {
+    n_panels += each.w.panels();
+    panel_bytes = std::max(panel_bytes, each.w.layout.panel_bytes);
+  }
+  const int64_t panel_multiply_adds = std::max<int64_t>(1, kPanelRows * x.values.cols * n_tokens);
+  const int64_t panels = std::min(kPieceBytes / panel_bytes, piece_multiply_adds / panel_multiply_adds);
   const int64_t grain = std::max<int64_t>(1, CeilDivide(panels, kTilePanels)) * kTilePanels;
-  context.team->ParallelFor(w.panels(), grain, [&](int64_t begin, int64_t end) {
-    // Within a piece the panels of a grain stay in cache while the blocks of tokens pass.
-    for (int64_t panel = begin; panel < end; panel += grain) {
-      const PackedView part = panels_of(panel, std::min(grain, end - panel));
-      const MatrixView<float> columns = y.Columns(panel * kPanelRows, part.rows);
-      for (int64_t token = 0; token < x.rows; token += kTokenBlock) {
-        const int64_t tokens = std::min(kTokenBlock, x.rows - token);
-        context.kernels->mat_mul_packed(part, activations.Tokens(token, tokens), columns.Rows(token, tokens));
+  context.team->ParallelFor(n_panels, grain, [&](int64_t begin, int64_t end) {
+    int64_t first = 0;  // of the product's panels, counted through all
+    for (const PanelProduct& each : products) {
+      const int64_t last = std::min(end - first, each.w.panels());
+      // Within a piece the panels of a grain stay in cache while the blocks of tokens pass.
+      for (int64_t panel = std::max<int64_t>(0, begin - first); panel < last; panel += grain) {
+        const PackedView part = panels_of(each.w, panel, std::min(grain, last - panel));
+        const MatrixView<float> columns = each.y.Columns(panel * kPanelRows, part.rows);
+        for (int64_t token = 0; token < n_tokens; token += kTokenBlock) {
+          const int64_t tokens = std::min(kTokenBlock, n_tokens - token);
+          product(part, x.Tokens(token, tokens), columns.Rows(token, tokens));
+        }
       }
+      first += each.w.panels();
     }
   });
+}
+
+// Of products whose panels take activations of the same kind.
+template <typename Panels>
+void MatMulPanels(const CpuContext& context, std::span<const PanelProduct> products,
+                  MatrixView<const float> x, const Panels& panels_of) {
+  const KernelTable& kernels = *context.kernels;
+  if (TakesInt16(products.front().w.type)) {
+    const auto rounded = Round<int16_t, float>(context, x, kernels.quantize_int16);
+    MatMulRounded(context, products, Int16Activations{rounded.values, rounded.blocks},
+                  kernels.mat_mul_packed_int16, kPieceInt16MultiplyAdds, panels_of);
+  } else {
+    const auto rounded = Round<int8_t, ActivationBlock>(context, x, kernels.quantize_activations);
+    MatMulRounded(context, products, QuantizedActivations{rounded.values, rounded.blocks},
+                  kernels.mat_mul_packed, kPieceIntegerMultiplyAdds, panels_of);
+  }
+}
+
+void MatMulPacked(const CpuContext& context, std::span<const PanelProduct> products,
+                  MatrixView<const float> x) {
+  MatMulPanels(context, products, x,
+               [](const PackedView& w, int64_t begin, int64_t count) { return w.Panels(begin, count); });
 }
 
 }  // namespace
@@ -178,28 +224,44 @@ void MatMul(const CpuContext& context, const WeightView& w, MatrixView<const flo
 }
 
 void MatMul(const CpuContext& context, const PackedView& w, MatrixView<const float> x, MatrixView<float> y) {
-  MatMulPanels(context, w, x, y, [&w](int64_t begin, int64_t count) { return w.Panels(begin, count); });
+  const PanelProduct product{w, y};
+  MatMulPacked(context, {&product, 1}, x);
 }
 
 void MatMulPacking(const CpuContext& context, const WeightView& w, MatrixView<const float> x,
                    MatrixView<float> y) {
-  const PackedView shape{nullptr, w.type, w.rows, w.cols, PanelLayoutOf(w.type, w.cols)};
-  MatMulPanels(context, shape, x, y, [&](int64_t begin, int64_t count) {
+  const PanelProduct product{{nullptr, w.type, w.rows, w.cols, PanelLayoutOf(w.type, w.cols)}, y};
+  MatMulPanels(context, {&product, 1}, x, [&](const PackedView& shape, int64_t begin, int64_t count) {
     static thread_local PanelRoom room;
     PackedView panels = shape;
     panels.rows = std::min(count * kPanelRows, w.rows - begin * kPanelRows);
     std::byte* const packed = room.For(panels.size_bytes());
-    PackPanels(w.Rows(begin * kPanelRows, panels.rows), packed);
+    PackPanels(*context.kernels, w.Rows(begin * kPanelRows, panels.rows), packed);
     panels.data = packed;
     return panels;
   });
 }
 
-void MatMul(const CpuContext& context, const HeldMatrix& w, MatrixView<const float> x, MatrixView<float> y) {
-  if (w.packed.empty()) {
-    MatMul(context, w.rows, x, y);
-  } else {
-    MatMul(context, w.packed.view(), x, y);
+void MatMul(const CpuContext& context, std::span<const HeldProduct> products, MatrixView<const float> x) {
+  constexpr size_t kMost = 3;
+  TC_CHECK(!products.empty() && products.size() <= kMost);
+  const bool int16 = TakesInt16(products.front().w->rows.type);
+  const bool together = std::ranges::all_of(products, [&](const HeldProduct& product) {
+    return !product.w->packed.empty() && TakesInt16(product.w->rows.type) == int16;
+  });
+  if (together) {
+    std::array<PanelProduct, kMost> panels;
+    std::ranges::transform(products, panels.begin(), [](const HeldProduct& product) {
+      return PanelProduct{product.w->packed.view(), product.y};
+    });
+    return MatMulPacked(context, std::span(panels).first(products.size()), x);
+  }
+  for (const HeldProduct& product : products) {
+    if (product.w->packed.empty()) {
+      MatMul(context, product.w->rows, x, product.y);
+    } else {
+      MatMul(context, product.w->packed.view(), x, product.y);
+    }
   }
 }
 

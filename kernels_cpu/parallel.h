@@ -18,16 +18,21 @@ struct CpuContext {
 // y = x * w^T.  w: (rows, cols), x: (n_tokens, cols), y: (n_tokens, rows).
 void MatMul(const CpuContext& context, const WeightView& w, MatrixView<const float> x, MatrixView<float> y);
 
-// The same of a packed matrix: x is rounded to 8 bits in blocks of 32 (quantized_activations.h).
+// The same of a packed matrix: x is rounded to 8 or 16 bits in blocks of 32 (quantized_activations.h).
 void MatMul(const CpuContext& context, const PackedView& w, MatrixView<const float> x, MatrixView<float> y);
 
 // The same bits from rows of a type that has panels: each panel is packed when it is needed, once a call,
-// which costs about as much as reading it.
+// which costs about as much as reading it; of F16 and BF16 more.
 void MatMulPacking(const CpuContext& context, const WeightView& w, MatrixView<const float> x,
                    MatrixView<float> y);
 
-// One or the other.
-void MatMul(const CpuContext& context, const HeldMatrix& w, MatrixView<const float> x, MatrixView<float> y);
+// One or the other for each of up to three matrices of the same input. Where all are packed, x is rounded
+// once and the team goes through their panels together.
+struct HeldProduct {
+  const HeldMatrix* w = nullptr;
+  MatrixView<float> y;
+};
+void MatMul(const CpuContext& context, std::span<const HeldProduct> products, MatrixView<const float> x);
 
 // Sets every x(t, c) with |x(t, c)| < threshold to 0, lists the columns where some token's is not 0,
 // ascending, and returns how many those are. NaN is kept and listed. x: (n_tokens, cols), columns: room for

@@ -1,4 +1,4 @@
-// Activations rounded to 8 bits in blocks of 32: what integer products with quantised weights take.
+// Activations rounded to 8 or 16 bits in blocks of 32: what integer products with packed weights take.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -25,6 +25,19 @@ struct QuantizedActivations {
 
   QuantizedActivations Tokens(int64_t begin, int64_t count) const {
     return {values.Rows(begin, count), blocks.Rows(begin, count)};
+  }
+};
+
+// Magnitude that blocks of 16 bits are scaled to: the sum of 32 products of two such values fits in 32 bits.
+inline constexpr int32_t kInt16Peak = 8191;
+
+// Borrowed. An activation is scale * value, value in [-kInt16Peak, kInt16Peak].
+struct Int16Activations {
+  MatrixView<const int16_t> values;  // (n_tokens, cols)
+  MatrixView<const float> scales;    // (n_tokens, cols / kActivationBlock)
+
+  Int16Activations Tokens(int64_t begin, int64_t count) const {
+    return {values.Rows(begin, count), scales.Rows(begin, count)};
   }
 };
 

@@ -18,6 +18,7 @@ namespace HWY_NAMESPACE {
 void Dequantize(ElementType type, const std::byte* source, int64_t count, float* target);
 void MatMul(const WeightView& w, MatrixView<const float> x, MatrixView<float> y);
 void MatMulPacked(const PackedView& w, const QuantizedActivations& x, MatrixView<float> y);
+void MatMulPackedInt16(const PackedView& w, const Int16Activations& x, MatrixView<float> y);
 void MatMulColumns(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x,
                    MatrixView<float> sums);
 void MatMulFloatColumns(const ColumnView& w, int64_t begin, int64_t end, const ListedActivations& x,
@@ -26,6 +27,7 @@ void MatMulRows(const WeightView& w, std::span<const uint32_t> rows, MatrixView<
                 MatrixView<float> y);
 void QuantizeActivations(MatrixView<const float> x, MatrixView<int8_t> values,
                          MatrixView<ActivationBlock> blocks);
+void QuantizeInt16(MatrixView<const float> x, MatrixView<int16_t> values, MatrixView<float> scales);
 void AccumulateRows(const WeightView& w, MatrixView<const float> h, int64_t column_begin, int64_t column_end,
                     ZeroRows zero_rows, MatrixView<float> y);
 NeuronReads AccumulateNeurons(const SparseFfnArgs& args, std::span<const uint32_t> next_rows);

@@ -19,11 +19,6 @@ int64_t MostTokens(const CompletionRequest& request, const RequestLimits& limits
   return std::min(request.stopping.max_tokens.value_or(room), room);
 }
 
-bool Penalizes(const SamplingOptions& sampling) {
-  return sampling.repetition_penalty != 1.0 || sampling.presence_penalty != 0 ||
-         sampling.frequency_penalty != 0;
-}
-
 }  // namespace
 
 Completion::Completion(const CompletionRequest& request, CompletionObserver& observer,

@@ -3,6 +3,7 @@
 #include "scheduler/cpu_device.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <utility>
@@ -13,6 +14,7 @@ namespace thermocline {
 namespace {
 
 constexpr int64_t kFloatBytes = sizeof(float);
+constexpr int64_t kStoredTokens = 8;  // keys and values that a thread stores at least
 
 MatrixView<float> Rows(Matrix<float>& matrix, int64_t n_tokens) { return matrix.view().Rows(0, n_tokens); }
 
@@ -143,8 +145,8 @@ absl::Status CpuDevice::Account(std::string_view what, int64_t bytes) {
 
 absl::StatusOr<HeldMatrix> CpuDevice::Hold(const WeightView& weights) {
   HeldMatrix held{.rows = weights};
-  if (options_.pack_weights && HasPanels(weights.type)) {
-    TC_ASSIGN_OR_RETURN(held.packed, PackedMatrix::Create(*context_.team, weights));
+  if (options_.pack_weights && HasPanels(weights.type, weights.cols)) {
+    TC_ASSIGN_OR_RETURN(held.packed, PackedMatrix::Create(context_, weights));
     held.rows.data = nullptr;
     return held;
   }
@@ -227,8 +229,12 @@ absl::Status CpuDevice::LoadMatrices(int64_t layer, const FeedForward& ffn) {
 
 void CpuDevice::LoadPromptDown(int64_t layer, const FeedForward& ffn) {
   const BundleView& bundles = ffn.bundles;
-  if (options_.pack_weights && HasPanels(bundles.gate_type) &&
-      (!bundles.gated || HasPanels(bundles.up_type)) && HasPanels(ffn.down.type))
+  // Panels of 16 bits take too long to make.
+  const auto packs_fast = [](const WeightView& w) {
+    return HasPanels(w.type, w.cols) && !TakesInt16(w.type);
+  };
+  if (options_.pack_weights && packs_fast(bundles.gate()) && (!bundles.gated || packs_fast(bundles.up())) &&
+      packs_fast(ffn.down))
     layers_[static_cast<size_t>(layer)].prompt_down = ffn.down;
 }
 
@@ -313,12 +319,19 @@ int64_t CpuDevice::LeaveOut(int64_t layer, ThresholdSite site, const DeviceStep&
   return SelectColumns(context_, values, least, scratch_.rows);
 }
 
+bool CpuDevice::LeavesGatesOut(int64_t layer, const DeviceStep& step) const {
+  return step.mode == NeuronMode::kThreshold &&
+         layers_[static_cast<size_t>(layer)].thresholds.magnitude(ThresholdSite::kGate) > 0;
+}
+
+bool CpuDevice::LooksAtGates(int64_t layer, const DeviceStep& step) const {
+  return LeavesGatesOut(layer, step) || (step.mode == NeuronMode::kDense && input_observer_ != nullptr);
+}
+
 int64_t CpuDevice::LeaveOutGates(int64_t layer, const DeviceStep& step, MatrixView<float> gate,
                                  MatrixView<float> activated) {
-  const bool leaves_out = step.mode == NeuronMode::kThreshold &&
-                          layers_[static_cast<size_t>(layer)].thresholds.magnitude(ThresholdSite::kGate) > 0;
-  const bool looks = step.mode == NeuronMode::kDense && input_observer_ != nullptr;
-  if (!leaves_out && !looks) return gate.cols;
+  const bool leaves_out = LeavesGatesOut(layer, step);
+  if (!LooksAtGates(layer, step)) return gate.cols;
   Activate(context_, config_.activation_function(), gate, activated);
   const int64_t kept = LeaveOut(layer, ThresholdSite::kGate, step, activated);
   if (!leaves_out) return kept;
@@ -330,14 +343,28 @@ int64_t CpuDevice::LeaveOutGates(int64_t layer, const DeviceStep& step, MatrixVi
   return kept;
 }
 
+int64_t CpuDevice::Products(const DeviceStep& step, std::span<const ProjectionOf> projections,
+                            int64_t n_columns, MatrixView<const float> x) const {
+  std::array<HeldProduct, kMostProducts> whole;
+  size_t n_whole = 0;
+  int64_t bytes = 0;
+  for (const auto& [projection, y] : projections) {
+    if (step.mode == NeuronMode::kThreshold && !projection->columns.empty()) {
+      MatMulColumns(context_, projection->columns.view(), x, y);
+      bytes += ColumnBytes(projection->columns.view(), n_columns);
+    } else {
+      whole[n_whole++] = {&projection->held, y};
+      bytes += projection->held.rows.size_bytes();
+    }
+  }
+  if (n_whole > 0) MatMul(context_, std::span(whole).first(n_whole), x);
+  return bytes;
+}
+
 int64_t CpuDevice::Product(const DeviceStep& step, const Projection& w, int64_t n_columns,
                            MatrixView<const float> x, MatrixView<float> y) const {
-  if (step.mode != NeuronMode::kThreshold || w.columns.empty()) {
-    MatMul(context_, w.held, x, y);
-    return w.held.rows.size_bytes();
-  }
-  MatMulColumns(context_, w.columns.view(), x, y);
-  return ColumnBytes(w.columns.view(), n_columns);
+  const ProjectionOf product{&w, y};
+  return Products(step, {&product, 1}, n_columns, x);
 }
 
 void CpuDevice::QueriesKeysValues(int64_t layer, const AttentionWeights& attention, const DeviceStep& step,
@@ -346,11 +373,10 @@ void CpuDevice::QueriesKeysValues(int64_t layer, const AttentionWeights& attenti
   const auto q = Rows(scratch_.queries, normed.rows), k = Rows(scratch_.keys, normed.rows);
   const auto v = Rows(scratch_.values, normed.rows);
   const int64_t columns = LeaveOut(layer, ThresholdSite::kAttention, step, normed);
-  for (const auto& [projection, result] :
-       {std::pair(&attention.query, q), std::pair(&attention.key, k), std::pair(&attention.value, v)}) {
-    work_.attention_bytes_left_out +=
-        projection->held.rows.size_bytes() - Product(step, *projection, columns, normed, result);
-  }
+  const ProjectionOf products[] = {{&attention.query, q}, {&attention.key, k}, {&attention.value, v}};
+  for (const ProjectionOf& product : products)
+    work_.attention_bytes_left_out += product.w->held.rows.size_bytes();
+  work_.attention_bytes_left_out -= Products(step, products, columns, normed);
   AddBias(context_, weights.query_bias, q);
   AddBias(context_, weights.key_bias, k);
   AddBias(context_, weights.value_bias, v);
@@ -362,6 +388,21 @@ void CpuDevice::QueriesKeysValues(int64_t layer, const AttentionWeights& attenti
   const auto sin = Rows(windowed ? scratch_.window_sin : scratch_.sin, normed.rows);
   Rope(context_, cos, sin, config_.d_head, half, q);
   Rope(context_, cos, sin, config_.d_head, half, k);
+}
+
+void CpuDevice::StoreKeysValues(const DeviceStep& step, KvPages& cache) {
+  // Cut by tokens: slices are one long prompt or many of a token each.
+  context_.team->ParallelFor(step.n_tokens, kStoredTokens, [&](int64_t begin, int64_t end) {
+    int64_t first = 0;
+    for (const SequenceSlice& slice : step.slices) {
+      const int64_t from = std::max(begin, first), to = std::min(end, first + slice.n_tokens);
+      if (from < to) {
+        cache.Store(slice.pages, slice.first_position + from - first,
+                    scratch_.keys.view().Rows(from, to - from), scratch_.values.view().Rows(from, to - from));
+      }
+      first += slice.n_tokens;
+    }
+  });
 }
 
 void CpuDevice::Attend(int64_t layer, const KvPages& cache, int64_t n_tokens) {
@@ -396,15 +437,7 @@ void CpuDevice::Attention(int64_t layer, const DeviceStep& step) {
   Norm(weights.attention_norm, x, normed);
   if (config_.shared_norm) Copy(normed, input);
   QueriesKeysValues(layer, attention, step, normed);
-  int64_t first = 0;
-  for (const SequenceSlice& slice : step.slices) {
-    context_.team->ParallelFor(slice.n_tokens, kKvPageTokens, [&](int64_t begin, int64_t end) {
-      attention.cache.Store(slice.pages, slice.first_position + begin,
-                            scratch_.keys.view().Rows(first + begin, end - begin),
-                            scratch_.values.view().Rows(first + begin, end - begin));
-    });
-    first += slice.n_tokens;
-  }
+  StoreKeysValues(step, attention.cache);
   Attend(layer, attention.cache, n_tokens);
   if (!weights.attention_sub_norm.empty()) Norm(weights.attention_sub_norm, attended, attended);
   const int64_t columns = LeaveOut(layer, ThresholdSite::kAttentionOutput, step, attended);
@@ -496,14 +529,23 @@ NeuronWork CpuDevice::EveryNeuron(int64_t index, const DeviceStep& step) {
   };
   NeuronWork work{.marked = n_neurons};
   const int64_t columns = LeaveOut(index, ThresholdSite::kFeedForward, step, input);
-  work.bytes += packing ? pack_and_multiply(gate_weights.held.rows, input, gate)
-                        : Product(step, gate_weights, columns, input, gate);
+  // Whether up need not wait for what becomes of the gates.
+  const bool together = config_.gated && !bundled && !LooksAtGates(index, step);
+  if (together) {
+    const ProjectionOf products[] = {{&gate_weights, gate}, {&up_weights, up}};
+    work.bytes += Products(step, products, columns, input);
+  } else {
+    work.bytes += packing ? pack_and_multiply(gate_weights.held.rows, input, gate)
+                          : Product(step, gate_weights, columns, input, gate);
+  }
   AddBias(context_, bias, gate);
   if (observer_ != nullptr && step.mode == NeuronMode::kDense) observer_->OnGate(index, input, gate);
   const int64_t kept = LeaveOutGates(index, step, gate, up);
   if (config_.gated) {
-    work.bytes += packing ? pack_and_multiply(up_weights.held.rows, input, up)
-                          : Up(step, layer, up_weights, columns, kept, up);
+    if (!together) {
+      work.bytes += packing ? pack_and_multiply(up_weights.held.rows, input, up)
+                            : Up(step, layer, up_weights, columns, kept, up);
+    }
     GatedActivation(context_, config_.activation_function(), gate, up, gate);
   } else {
     Activate(context_, config_.activation_function(), gate, gate);
@@ -582,7 +624,8 @@ void CpuDevice::Head(std::span<const int64_t> rows, MatrixView<float> logits) {
     const auto to = static_cast<int64_t>(i);
     Norm(head_norm_, scratch_.residual.view().Rows(rows[i], 1), normed.Rows(to, 1));
   }
-  MatMul(context_, head_, normed, logits);
+  const HeldProduct product{&head_, logits};
+  MatMul(context_, {&product, 1}, normed);
   Scale(context_, static_cast<float>(config_.logit_scale), logits);
   SoftCap(context_, static_cast<float>(config_.logit_soft_cap), logits);
 }

@@ -37,8 +37,8 @@ struct CpuDeviceOptions {
   int64_t kv_pages = 0;        // of the KV cache
   ElementType kv_type = ElementType::kF16;
   int64_t block_tokens = 0;  // most tokens of a step
-  // Whether matrices of types that have panels are packed: faster products with activations of 8 bits, for a
-  // copy in memory.
+  // Whether matrices of types that have panels are packed: faster products with activations of 8 or 16 bits,
+  // for a copy in memory.
   bool pack_weights = true;
   // Whether threshold steps are to come, and by which method: what it leaves out is held by columns besides.
   std::optional<ThresholdMethod> thresholds;
@@ -109,6 +109,12 @@ class CpuDevice final : public Device {
     HeldMatrix held;
     ColumnMatrix columns;
   };
+  // One of up to kMostProducts with the same input.
+  struct ProjectionOf {
+    const Projection* w = nullptr;
+    MatrixView<float> y;
+  };
+  static constexpr size_t kMostProducts = 3;
   struct AttentionWeights {
     LayerWeights weights;          // norms and biases
     Projection query, key, value;  // (heads * d_head, d_model)
@@ -171,6 +177,7 @@ class CpuDevice final : public Device {
   // normed is theirs: threshold steps leave some of it out.
   void QueriesKeysValues(int64_t layer, const AttentionWeights& attention, const DeviceStep& step,
                          MatrixView<float> normed);
+  void StoreKeysValues(const DeviceStep& step, KvPages& cache);
   void Attend(int64_t layer, const KvPages& cache, int64_t n_tokens);
   // Whether what a block adds is normed or scaled first.
   bool finishes_blocks() const { return config_.post_norms || config_.residual_scale != 1; }
@@ -188,7 +195,13 @@ class CpuDevice final : public Device {
   // The same of gates before the activation, by its magnitude. activated: scratch of the same shape.
   int64_t LeaveOutGates(int64_t layer, const DeviceStep& step, MatrixView<float> gate,
                         MatrixView<float> activated);
-  // y = w . x, of which threshold steps read the columns where x is not 0, so many. Returns the bytes read.
+  // Whether a step leaves gates out, and whether something is to see them before up is multiplied.
+  bool LeavesGatesOut(int64_t layer, const DeviceStep& step) const;
+  bool LooksAtGates(int64_t layer, const DeviceStep& step) const;
+  // y = w . x of each, of which threshold steps read the columns where x is not 0, so many. Returns the bytes
+  // read.
+  int64_t Products(const DeviceStep& step, std::span<const ProjectionOf> projections, int64_t n_columns,
+                   MatrixView<const float> x) const;
   int64_t Product(const DeviceStep& step, const Projection& w, int64_t n_columns, MatrixView<const float> x,
                   MatrixView<float> y) const;
   // The same of the feed-forward block's input, up. Where gates were left out it reads the rows listed.

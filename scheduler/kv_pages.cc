@@ -3,6 +3,7 @@
 #include "scheduler/kv_pages.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 
@@ -15,25 +16,25 @@ constexpr float kLargestHalf = 65504.0f;
 
 uint16_t HalfOf(float value) { return FloatToHalf(std::clamp(value, -kLargestHalf, kLargestHalf)); }
 
-template <typename T>
-T Element(float value) {
-  if constexpr (sizeof(T) == sizeof(float)) {
-    return value;
-  } else {
-    return HalfOf(value);
-  }
+// One position of a head, which is at `place` of its page.
+void StoreFloats(std::span<const float> key, std::span<const float> value, int64_t place, std::byte* keys,
+                 std::byte* values) {
+  auto* const to_key = reinterpret_cast<float*>(keys) + place;
+  for (size_t c = 0; c < key.size(); ++c) to_key[c * kKvPageTokens] = key[c];
+  std::ranges::copy(value, reinterpret_cast<float*>(values) + place * std::ssize(value));
 }
 
-// One position of a head, which is at `place` of its page.
-template <typename T>
-void StorePlain(std::span<const float> key, std::span<const float> value, int64_t place, std::byte* keys,
-                std::byte* values) {
-  T* const to_key = reinterpret_cast<T*>(keys) + place;
-  T* const to_value = reinterpret_cast<T*>(values) + place * std::ssize(value);
-  for (size_t c = 0; c < key.size(); ++c) {
-    to_key[c * kKvPageTokens] = Element<T>(key[c]);
-    to_value[c] = Element<T>(value[c]);
+void StoreHalves(std::span<const float> key, std::span<const float> value, int64_t place, std::byte* keys,
+                 std::byte* values) {
+  auto* const to_key = reinterpret_cast<uint16_t*>(keys) + place;
+  constexpr size_t kChunk = 64;
+  std::array<uint16_t, kChunk> halves;
+  for (size_t begin = 0; begin < key.size(); begin += kChunk) {
+    const auto part = key.subspan(begin, std::min(kChunk, key.size() - begin));
+    std::ranges::transform(part, halves.begin(), HalfOf);
+    for (size_t c = 0; c < part.size(); ++c) to_key[(begin + c) * kKvPageTokens] = halves[c];
   }
+  std::ranges::transform(value, reinterpret_cast<uint16_t*>(values) + place * std::ssize(value), HalfOf);
 }
 
 // Columns go `stride` bytes apart.
@@ -116,14 +117,14 @@ void KvPages::Store(std::span<const KvPage> pages, int64_t first_position, Matri
       std::byte* const to_values = to_keys + layout_.value_offset();
       switch (layout_.type) {
         case ElementType::kF32:
-          StorePlain<float>(of_head(keys), of_head(values), place, to_keys, to_values);
+          StoreFloats(of_head(keys), of_head(values), place, to_keys, to_values);
           break;
         case ElementType::kQ8_0:
           StoreScaled(of_head(keys), place, place, kKvPageTokens, to_keys);
           StoreScaled(of_head(values), place, place * kKvScaleColumns, 1, to_values);
           break;
         default:
-          StorePlain<uint16_t>(of_head(keys), of_head(values), place, to_keys, to_values);
+          StoreHalves(of_head(keys), of_head(values), place, to_keys, to_values);
       }
     }
   }

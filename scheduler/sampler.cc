@@ -3,6 +3,7 @@
 #include "scheduler/sampler.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -30,6 +31,38 @@ void ApplyPenalties(const SamplingOptions& options, const TokenHistory& history,
   }
   for (const auto& [token, bias] : options.logit_bias)
     logits[static_cast<size_t>(token)] += static_cast<float>(bias);
+}
+
+// The likeliest token, of equals the first; nothing when a logit is NaN or none is finite. In lanes, which
+// compilers make vectors of: this looks at a whole vocabulary for every token.
+std::optional<TokenId> Likeliest(std::span<const float> logits) {
+  constexpr size_t kLanes = 16, kBlock = 256;
+  constexpr int32_t kInfinityBits = 0x7F800000;
+  float best = kBanned;
+  size_t best_block = 0;
+  int32_t not_a_number[kLanes] = {};
+  for (size_t begin = 0; begin < logits.size(); begin += kBlock) {
+    const std::span<const float> block = logits.subspan(begin, std::min(kBlock, logits.size() - begin));
+    float largest[kLanes];
+    std::ranges::fill(largest, kBanned);
+    const auto look = [&](float logit, size_t lane) {
+      largest[lane] = logit > largest[lane] ? logit : largest[lane];
+      const auto magnitude = static_cast<int32_t>(std::bit_cast<uint32_t>(logit) & 0x7FFFFFFFu);
+      not_a_number[lane] |= magnitude > kInfinityBits ? 1 : 0;
+    };
+    size_t i = 0;
+    for (; i + kLanes <= block.size(); i += kLanes) {
+      for (size_t lane = 0; lane < kLanes; ++lane) look(block[i + lane], lane);
+    }
+    for (; i < block.size(); ++i) look(block[i], i % kLanes);
+    if (const float of_block = *std::ranges::max_element(largest); of_block > best) {
+      best = of_block;
+      best_block = begin;
+    }
+  }
+  if (std::ranges::any_of(not_a_number, [](int32_t found) { return found != 0; }) || !std::isfinite(best))
+    return std::nullopt;
+  return static_cast<TokenId>(std::ranges::find(logits.subspan(best_block), best) - logits.begin());
 }
 
 bool Likelier(const Candidate& a, const Candidate& b) {
@@ -78,21 +111,25 @@ TokenId Draw(const std::vector<Candidate>& candidates, SplitMix64& random) {
 
 }  // namespace
 
+bool Penalizes(const SamplingOptions& sampling) {
+  return sampling.repetition_penalty != 1.0 || sampling.presence_penalty != 0 ||
+         sampling.frequency_penalty != 0;
+}
+
 std::optional<TokenId> SampleToken(std::span<const float> logits, const SamplingOptions& options,
                                    const TokenHistory& history, std::span<const TokenId> banned,
                                    SplitMix64& random, SamplerScratch& scratch) {
-  scratch.logits.assign(logits.begin(), logits.end());
-  std::span<float> adjusted = scratch.logits;
-  ApplyPenalties(options, history, adjusted);
-  for (const TokenId token : banned) adjusted[static_cast<size_t>(token)] = kBanned;
+  std::span<const float> adjusted = logits;
+  if (Penalizes(options) || !options.logit_bias.empty() || !banned.empty()) {
+    scratch.logits.assign(logits.begin(), logits.end());
+    ApplyPenalties(options, history, scratch.logits);
+    for (const TokenId token : banned) scratch.logits[static_cast<size_t>(token)] = kBanned;
+    adjusted = scratch.logits;
+  }
+  const std::optional<TokenId> best = Likeliest(adjusted);
+  if (!best || options.temperature == 0) return best;
 
-  if (std::any_of(adjusted.begin(), adjusted.end(), [](float logit) { return std::isnan(logit); }))
-    return std::nullopt;
-  const auto best = std::max_element(adjusted.begin(), adjusted.end());
-  if (best == adjusted.end() || !std::isfinite(*best)) return std::nullopt;
-  if (options.temperature == 0) return static_cast<TokenId>(best - adjusted.begin());
-
-  const float best_logit = *best;
+  const float best_logit = adjusted[static_cast<size_t>(*best)];
   std::vector<Candidate>& candidates = scratch.candidates;
   candidates.clear();
   for (size_t id = 0; id < adjusted.size(); ++id) {

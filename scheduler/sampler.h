@@ -29,6 +29,9 @@ struct TokenHistory {
   }
 };
 
+// Whether some penalty is asked for, which needs the tokens so far.
+bool Penalizes(const SamplingOptions& sampling);
+
 // Scratch reused from token to token; holds n_vocab candidates.
 struct SamplerScratch {
   struct Candidate {

@@ -46,7 +46,7 @@ struct Pool {
   Pool(const CpuContext& context, const Shape& of) : shape(of), w(of.type, of.rows, of.cols, 1) {
     const int64_t copies = kPoolBytes / w.view().size_bytes() + 1;
     for (int64_t i = 0; i < copies; ++i) {
-      packed.push_back(PackedMatrix::Create(*context.team, w.view()).value());
+      packed.push_back(PackedMatrix::Create(context, w.view()).value());
       columns.push_back(ColumnMatrix::Create(*context.team, w.view()).value());
     }
   }

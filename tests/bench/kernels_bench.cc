@@ -47,7 +47,8 @@ void MatMulPacked(benchmark::State& state, const KernelTable* kernels, ElementTy
                   int64_t cols, int64_t tokens) {
   const RandomWeights w(type, rows, cols, 1);
   const auto team = ThreadTeam::Create(1).value();
-  const PackedMatrix packed = PackedMatrix::Create(*team, w.view()).value();
+  const PackedMatrix packed =
+      PackedMatrix::Create({.team = team.get(), .kernels = kernels}, w.view()).value();
   const FloatMatrix x = FloatMatrix::Random(tokens, cols, 2);
   FloatMatrix y = FloatMatrix::Poisoned(tokens, rows);
   const CpuContext context{.team = team.get(), .kernels = kernels};
@@ -133,7 +134,7 @@ void RegisterAll() {
       add("mat_mul_1", MatMul, 32768, 2048, 1);
       add("mat_mul_8", MatMul, 2048, 2048, 8);
       add("mat_mul_64", MatMul, 1024, 2048, 64);
-      if (HasPanels(type.type)) {
+      if (HasPanels(type.type, 2048)) {
         add("mat_mul_packed_1", MatMulPacked, 32768, 2048, 1);
         add("mat_mul_packed_16", MatMulPacked, 2048, 2048, 16);
         add("mat_mul_packed_512", MatMulPacked, 1024, 4096, 512);

@@ -346,7 +346,8 @@ class Predicted(unittest.TestCase):
             text = Path(folder) / "text.txt"
             text.write_bytes((Path(DEMO) / "valid.txt").read_bytes()[30000:40000])
             evaluate = lambda *flags: run_json("eval", DEMO, "--text", text, "--profile", self.profile, "--json", *flags)
-            dense, exact = evaluate("--mode", "dense"), evaluate("--mode", "exact")
+            # Packed, a dense runner rounds activations; what is equal bit for bit is the arithmetic of the modes.
+            dense, exact = evaluate("--mode", "dense", "--no-pack"), evaluate("--mode", "exact", "--no-pack")
             self.assertEqual({**exact, "mode": "", "tokens_per_second": 0}, {**dense, "mode": "", "tokens_per_second": 0})
             self.assertEqual((exact["kl_mean"], exact["kl_p99"], exact["top1_agreement"]), (0, 0, 1))
             balanced, fast = evaluate(), evaluate("--quality", "fast")

@@ -9,6 +9,7 @@
 #include "core/thread_team.h"
 #include "kernels_cpu/extended_targets.h"
 #include "kernels_cpu/kernel_table.h"
+#include "kernels_cpu/parallel.h"
 #include "tests/support/reference.h"
 #include "tests/support/reference_data.h"
 
@@ -114,7 +115,8 @@ TEST_P(PackedAmxTest, HasTheBitsOfTheVectors) {
       for (const int64_t tokens : {1, 3, 4, 15, 16, 17, 37}) {
         const int64_t cols = units * InfoOf(GetParam()).block_elements, n_blocks = cols / kActivationBlock;
         const RandomWeights w(GetParam(), rows, cols, 1);
-        const PackedMatrix packed = *PackedMatrix::Create(*team, w.view());
+        const PackedMatrix packed =
+            *PackedMatrix::Create({.team = team.get(), .kernels = &BestKernels()}, w.view());
         const FloatMatrix x = FloatMatrix::Random(tokens, cols, 2);
         std::vector<int8_t> values(static_cast<size_t>(tokens * cols));
         std::vector<ActivationBlock> blocks(static_cast<size_t>(tokens * n_blocks));

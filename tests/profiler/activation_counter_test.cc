@@ -34,9 +34,9 @@ struct Runner {
         team(*ThreadTeam::Create(setup.threads)),
         cpu{.team = team.get(), .kernels = setup.isa.empty() ? &BestKernels() : *KernelsFor(setup.isa)},
         weights(*ModelWeights::Load(checkpoint, cpu)),
-        transformer(
-            *Transformer::Create(checkpoint.config, weights, cpu,
-                                 {.kv_type = ElementType::kF32, .block_tokens = setup.block_tokens})) {}
+        transformer(*Transformer::Create(
+            checkpoint.config, weights, cpu,
+            {.kv_type = ElementType::kF32, .block_tokens = setup.block_tokens, .pack_weights = false})) {}
 
   ActivationProfile Empty(double threshold = 0) const {
     return EmptyProfile(checkpoint.config, std::string(64, 'e'), threshold);

@@ -62,9 +62,10 @@ class ProfileArchitectures : public ::testing::TestWithParam<std::string> {
 
   std::unique_ptr<Transformer> Load(const TransformerOptions& options) {
     weights_.push_back(std::make_unique<ModelWeights>(*ModelWeights::Load(*checkpoint_, cpu_)));
-    TransformerOptions with_f32_cache = options;  // as the goldens were made
-    with_f32_cache.kv_type = ElementType::kF32;
-    auto transformer = Transformer::Create(config(), *weights_.back(), cpu_, with_f32_cache);
+    TransformerOptions as_exact_as_goldens = options;
+    as_exact_as_goldens.kv_type = ElementType::kF32;
+    as_exact_as_goldens.pack_weights = false;
+    auto transformer = Transformer::Create(config(), *weights_.back(), cpu_, as_exact_as_goldens);
     EXPECT_TRUE(transformer.ok()) << transformer.status();
     return transformer.ok() ? *std::move(transformer) : nullptr;
   }

@@ -69,9 +69,11 @@ std::unique_ptr<Loaded> Load(const std::string& path, const TransformerOptions& 
   loaded->team = *ThreadTeam::Create(2);
   const CpuContext cpu{.team = loaded->team.get(), .kernels = &BestKernels()};
   loaded->weights = *ModelWeights::Load(*loaded->checkpoint, cpu, {.ffn_layout = layout});
-  TransformerOptions with_f32_cache = options;  // the goldens' type
-  with_f32_cache.kv_type = ElementType::kF32;
-  auto transformer = Transformer::Create(loaded->checkpoint->config, loaded->weights, cpu, with_f32_cache);
+  TransformerOptions as_exact_as_goldens = options;
+  as_exact_as_goldens.kv_type = ElementType::kF32;
+  as_exact_as_goldens.pack_weights = !TakesInt16(loaded->checkpoint->tensors.TypesByBytes().front());
+  auto transformer =
+      Transformer::Create(loaded->checkpoint->config, loaded->weights, cpu, as_exact_as_goldens);
   if (!transformer.ok()) {
     ADD_FAILURE() << transformer.status();
     return nullptr;

@@ -46,6 +46,21 @@ TEST(Sampler, GreedyTakesTheLikeliestAndTheLowerIdOfEquals) {
   EXPECT_EQ(s.Once(), 2);
 }
 
+TEST(Sampler, GreedyLooksAtEveryTokenOfALargeVocabulary) {
+  constexpr size_t kTokens = 1003;  // no multiple of any vector
+  Sampling sampling{.logits = std::vector<float>(kTokens, -std::numeric_limits<float>::infinity()),
+                    .options = {.temperature = 0}};
+  for (const size_t place : {size_t{0}, size_t{15}, size_t{255}, size_t{256}, size_t{700}, kTokens - 1}) {
+    std::vector<float>& logits = sampling.logits;
+    logits[place] = -3.0f;
+    EXPECT_EQ(sampling.Once(), static_cast<TokenId>(place));
+    logits[place] = std::numeric_limits<float>::quiet_NaN();
+    logits[500] = 1.0f;
+    EXPECT_EQ(sampling.Once(), std::nullopt) << place;
+    logits[place] = logits[500] = -std::numeric_limits<float>::infinity();
+  }
+}
+
 TEST(Sampler, TemperatureGivesSoftmaxShares) {
   for (const double temperature : {0.5, 1.0, 2.0}) {
     const Sampling s{.logits = {0.0f, 1.0f, 2.0f, -1.0f}, .options = {.temperature = temperature}};

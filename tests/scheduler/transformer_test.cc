@@ -98,11 +98,11 @@ TEST(DemoModel, PromptsTokeniseAsTheGoldens) {
   }
 }
 
-// The numpy model keeps its keys and values in more than 16 bits.
-const TransformerOptions kF32Cache{.kv_type = ElementType::kF32};
+// The numpy model keeps its keys and values in more than 16 bits, and rounds no activations.
+const TransformerOptions kAsTheGoldens{.kv_type = ElementType::kF32, .pack_weights = false};
 
 TEST(DemoModel, FirstLogitsMatchTheGoldens) {
-  const Demo demo({.transformer = kF32Cache});
+  const Demo demo({.transformer = kAsTheGoldens});
   int compared = 0;
   for (const auto& c : Golden()["cases"]) {
     if (!c.contains("first_logits")) continue;
@@ -129,9 +129,9 @@ TEST(DemoModel, GreedyTokensMatchTheGoldensOnEveryInstructionSet) {
 // Rounding keys and values to 11 bits, or to steps of 1/127 of the largest of 32, moves scores and sums by
 // that share; layers add up and partly cancel. Logits are of the order of 10.
 TEST(DemoModel, RoundedKeysAndValuesMoveLogitsALittle) {
-  const Demo exact({.transformer = kF32Cache});
-  const Demo half({.transformer = {.kv_type = ElementType::kF16}});
-  const Demo bytes({.transformer = {.kv_type = ElementType::kQ8_0}});
+  const Demo exact({.transformer = kAsTheGoldens});
+  const Demo half({.transformer = {.kv_type = ElementType::kF16, .pack_weights = false}});
+  const Demo bytes({.transformer = {.kv_type = ElementType::kQ8_0, .pack_weights = false}});
   for (const auto& c : Golden()["cases"]) {
     const auto prompt = c["prompt_ids"].get<std::vector<TokenId>>();
     const std::vector<float> expected = exact.Prefill(prompt), of_half = half.Prefill(prompt);
@@ -144,7 +144,7 @@ TEST(DemoModel, RoundedKeysAndValuesMoveLogitsALittle) {
 }
 
 TEST(DemoModel, PerplexityMatchesTheGolden) {
-  const Demo demo({.transformer = kF32Cache});
+  const Demo demo({.transformer = kAsTheGoldens});
   const auto text_tokens = Golden()["text_tokens"].get<size_t>();
   const auto window = Golden()["windows"].get<int64_t>();
   // The goldens put a BOS before the text once, not before each window.
@@ -172,11 +172,23 @@ TEST(Transformer, ThreadCountDoesNotChangeABit) {
 
 TEST(Transformer, BundlesAndMatricesAgree) {
   const std::vector<TokenId> tokens = LongText(150);
-  const Demo bundles({.layout = FfnLayout::kBundles}), matrices({.layout = FfnLayout::kMatrices});
+  const TransformerOptions plain{.pack_weights = false};
+  const Demo bundles({.layout = FfnLayout::kBundles, .transformer = plain});
+  const Demo matrices({.layout = FfnLayout::kMatrices, .transformer = plain});
   EXPECT_EQ(bundles.weights.layers[0].ffn.layout, FfnLayout::kBundles);
   EXPECT_EQ(matrices.weights.layers[0].ffn.layout, FfnLayout::kMatrices);
   EXPECT_EQ(bundles.weights.bytes_per_token(), matrices.weights.bytes_per_token());
   EXPECT_LT(LargestDifference(bundles.Prefill(tokens), matrices.Prefill(tokens)), 1e-3f);
+}
+
+// Logits of the demo model are up to some tens.
+TEST(Transformer, PackedMatricesAreAlmostAsExact) {
+  const std::vector<TokenId> tokens = LongText(150);
+  const Demo plain({.layout = FfnLayout::kMatrices, .transformer = {.pack_weights = false}});
+  const Demo packed({.layout = FfnLayout::kMatrices});
+  const float difference = LargestDifference(plain.Prefill(tokens), packed.Prefill(tokens));
+  EXPECT_GT(difference, 0);
+  EXPECT_LT(difference, 5e-3f);
 }
 
 TEST(Transformer, ForwardAllGivesWhatForwardGivesStepByStep) {
