@@ -16,6 +16,8 @@ namespace {
 
 using nlohmann::ordered_json;
 
+constexpr int64_t kMostSamples = 64;  // their logits are held
+
 // Of a window; what decoding mostly sees, and less attention than long contexts take.
 constexpr int64_t kWindowTokens = 1'024;
 
@@ -73,6 +75,11 @@ void AddThresholdFlags(CLI::App& command, ThresholdFlags& flags) {
   command
       .add_option("--threshold-tokens", flags.tokens, "of the corpus, from its beginning, to find them with")
       ->capture_default_str();
+  command
+      .add_option(
+          "--threshold-samples", flags.samples,
+          "pieces of 512 of these tokens that teal judges by: its time grows with them, its errors shrink")
+      ->capture_default_str();
 }
 
 absl::Status CheckThresholdFlags(const ThresholdFlags& flags, const std::string& corpus) {
@@ -87,6 +94,10 @@ absl::Status CheckThresholdFlags(const ThresholdFlags& flags, const std::string&
   }
   if (flags.tokens < 2)
     return FieldError("--threshold-tokens", fmt::format("is {}, at least 2 are needed", flags.tokens));
+  if (flags.samples < 1 || flags.samples > kMostSamples) {
+    return FieldError("--threshold-samples",
+                      fmt::format("is {}, allowed are 1 to {}", flags.samples, kMostSamples));
+  }
   return absl::OkStatus();
 }
 
@@ -106,7 +117,8 @@ absl::StatusOr<std::optional<ThresholdSet>> FindThresholds(const ThresholdRun& r
   TC_ASSIGN_OR_RETURN(
       ThresholdCalibration calibration,
       ThresholdCalibration::Create(*run.model.runner, {.method = *ParseThresholdMethod(run.flags.method),
-                                                       .target = run.flags.sparsity}));
+                                                       .target = run.flags.sparsity,
+                                                       .samples = run.flags.samples}));
   ProgressBar bar(/*visible=*/true);
   TC_RETURN_IF_ERROR(AddCorpus(run, calibration, bar));
   const int64_t n_layers = run.identity.n_layers;

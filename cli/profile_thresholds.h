@@ -19,9 +19,10 @@ struct ThresholdFlags {
   std::string method;      // empty: not asked for; "none": an earlier run's go
   double sparsity = 0.4;   // CalibrationOptions::target
   int64_t tokens = 8'192;  // of the corpus, from its beginning
+  int64_t samples = 4;     // CalibrationOptions::samples
 };
 
-// --thresholds, --threshold-sparsity, --threshold-tokens.
+// --thresholds, --threshold-sparsity, --threshold-tokens, --threshold-samples.
 void AddThresholdFlags(CLI::App& command, ThresholdFlags& flags);
 // FieldError naming the flag.
 absl::Status CheckThresholdFlags(const ThresholdFlags& flags, const std::string& corpus);

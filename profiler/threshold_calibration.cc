@@ -119,9 +119,19 @@ absl::Status ThresholdCalibration::AddText(std::span<const TokenId> tokens, int6
     return InvalidArgument("the model's output is not finite");
   tokens_ += std::ssize(tokens) - uncounted;
   const size_t most = std::min(static_cast<size_t>(options_.sample_tokens), step);
-  if (std::min(tokens.size(), most) > sample_.size())
-    sample_.assign(tokens.begin(), tokens.begin() + static_cast<ptrdiff_t>(std::min(tokens.size(), most)));
+  AddSample(tokens.first(std::min(tokens.size(), most)));
   return absl::OkStatus();
+}
+
+void ThresholdCalibration::AddSample(std::span<const TokenId> tokens) {
+  if (tokens.size() < 2) return;
+  if (std::ssize(samples_) < options_.samples) {
+    samples_.emplace_back(tokens.begin(), tokens.end());
+    return;
+  }
+  const auto shortest = std::ranges::min_element(samples_, {}, &std::vector<TokenId>::size);
+  if (shortest != samples_.end() && shortest->size() < tokens.size())
+    shortest->assign(tokens.begin(), tokens.end());
 }
 
 LayerThresholds ThresholdCalibration::AtShares(size_t layer, std::span<const double> shares) const {
@@ -138,7 +148,7 @@ LayerThresholds ThresholdCalibration::AtShares(size_t layer, std::span<const dou
   return thresholds;
 }
 
-// The sample's way through the model, dense and with a layer's thresholds.
+// A sample's way through the model, dense and with a layer's thresholds.
 class ThresholdCalibration::Judge {
  public:
   static absl::StatusOr<std::unique_ptr<Judge>> Create(Transformer& transformer,
@@ -193,18 +203,29 @@ class ThresholdCalibration::Judge {
 absl::Status ThresholdCalibration::AllocateAll(const std::function<bool(int64_t layer)>& go_on,
                                                std::vector<LayerThresholds>& layers) {
   const auto sizes = SizesOf(transformer_.config(), options_.method);
-  TC_ASSIGN_OR_RETURN(const std::unique_ptr<Judge> judge, Judge::Create(transformer_, sample_));
+  std::vector<std::unique_ptr<Judge>> judges;
+  for (const std::vector<TokenId>& sample : samples_) {
+    TC_ASSIGN_OR_RETURN(judges.emplace_back(), Judge::Create(transformer_, sample));
+  }
+  // Means over the samples.
+  const auto mean = [&](double (Judge::*figure)(size_t, const LayerThresholds&), size_t layer,
+                        std::span<const double> shares) {
+    const LayerThresholds thresholds = AtShares(layer, shares);
+    double sum = 0;
+    for (const auto& judge : judges) sum += (judge.get()->*figure)(layer, thresholds);
+    return sum / static_cast<double>(judges.size());
+  };
   const auto steps = static_cast<size_t>(options_.steps);
   std::vector<std::vector<AllocationStep>> ways;
   std::vector<std::vector<double>> costs;
   for (size_t l = 0; l < histograms_.size(); ++l) {
     if (!go_on(static_cast<int64_t>(l))) return Cancelled("interrupted");
-    const auto& way = ways.emplace_back(AllocateGreedily(
-        sizes, options_.target / options_.steps, options_.steps * 2,
-        [&](std::span<const double> shares) { return judge->Error(l, AtShares(l, shares)); }));
+    const auto& way = ways.emplace_back(
+        AllocateGreedily(sizes, options_.target / options_.steps, options_.steps * 2,
+                         [&](std::span<const double> shares) { return mean(&Judge::Error, l, shares); }));
     // What an error of this layer becomes behind the others.
     const AllocationStep& usual = way[std::min(steps, way.size() - 1)];
-    const double weight = judge->Divergence(l, AtShares(l, usual.shares)) / std::max(usual.error, 1e-30);
+    const double weight = mean(&Judge::Divergence, l, usual.shares) / std::max(usual.error, 1e-30);
     std::vector<double>& cost = costs.emplace_back();
     for (const AllocationStep& step : way) cost.push_back(weight * step.error);
   }
@@ -218,7 +239,7 @@ absl::Status ThresholdCalibration::AllocateAll(const std::function<bool(int64_t 
 
 absl::StatusOr<ThresholdSet> ThresholdCalibration::Find(const ModelIdentity& model,
                                                         const std::function<bool(int64_t layer)>& go_on) {
-  if (sample_.size() < 2) return InvalidArgument("thresholds need a text of at least two tokens");
+  if (samples_.empty()) return InvalidArgument("thresholds need a text of at least two tokens");
   ThresholdSet thresholds{
       .model = model, .method = options_.method, .target = options_.target, .tokens = tokens_};
   if (options_.method == ThresholdMethod::kTeal) {

@@ -28,7 +28,8 @@ namespace thermocline {
 struct CalibrationOptions {
   ThresholdMethod method = ThresholdMethod::kTeal;
   double target = 0.4;          // above 0, at most kMostShare
-  int64_t sample_tokens = 512;  // that kTeal's candidates are judged by
+  int64_t sample_tokens = 512;  // of each sample that kTeal's candidates are judged by
+  int64_t samples = 4;          // starts of as many texts, the longest
   int steps = 16;               // of kTeal to the target, with a candidate for every input of every layer
 };
 
@@ -55,6 +56,7 @@ class ThresholdCalibration {
   using LayerHistograms = std::array<MagnitudeHistogram, kThresholdSites>;
 
   ThresholdCalibration(Transformer& transformer, const CalibrationOptions& options);
+  void AddSample(std::span<const TokenId> tokens);
   LayerThresholds AtShares(size_t layer, std::span<const double> shares) const;
   absl::Status AllocateAll(const std::function<bool(int64_t layer)>& go_on,
                            std::vector<LayerThresholds>& layers);
@@ -63,7 +65,7 @@ class ThresholdCalibration {
   CalibrationOptions options_;
   std::vector<LayerHistograms> histograms_;
   int64_t tokens_ = 0;
-  std::vector<TokenId> sample_;  // the start of the text with most tokens
+  std::vector<std::vector<TokenId>> samples_;
 };
 
 }  // namespace thermocline

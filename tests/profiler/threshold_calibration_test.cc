@@ -167,8 +167,8 @@ TEST(SmolLm2Thresholds, KeepThePerplexity) {
   const auto dense = model.Create({.context_tokens = 512});
   const double perplexity = Evaluate(*dense, fresh, {.window_tokens = 512})->perplexity();
   for (const auto& [target, limit] : {std::pair(0.25, 1.03), std::pair(0.4, 1.20)}) {
-    ThresholdCalibration calibration =
-        *ThresholdCalibration::Create(*dense, {.target = target, .sample_tokens = 96, .steps = 8});
+    ThresholdCalibration calibration = *ThresholdCalibration::Create(
+        *dense, {.target = target, .sample_tokens = 96, .samples = 1, .steps = 8});
     for (size_t first = 0; first < seen.size(); first += 512)
       ASSERT_TRUE(calibration.AddText(seen.subspan(first, 512), 1).ok());
     const ThresholdSet thresholds = *calibration.Find(model.identity(), GoOn);
