@@ -58,9 +58,8 @@ double PrefillOperations(const ModelConfig& config, int64_t n_tokens);
 
 // A repetition is one prefill, then every mode's decoding from there, so that noise of the machine meets all
 // modes alike; the modes take turns in going first, and between them the memory's reads are measured. Every
-// mode decodes the same tokens: the prompt's greedy
-// continuation by the dense model. Positions up to prompt and decode_tokens are to be within the runner's
-// context.
+// mode decodes the same tokens: the prompt's greedy continuation by the dense model. Positions up to prompt
+// and decode_tokens are to be within the runner's context.
 absl::StatusOr<BenchFigures> MeasureModes(Transformer& runner, const ReadBandwidthProbe& reads,
                                           const BenchOptions& options);
 

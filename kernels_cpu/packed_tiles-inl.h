@@ -192,10 +192,11 @@ __attribute__((noinline)) void Tile(const PackedView& w, int64_t panel, const Qu
   for (int t = 0; t < kTokens; ++t) StoreRows<Ops>(result[t], w, panel, y.row_data(token + t));
 }
 
-// The same of 16-bit weights: kPanels panels, kTokens tokens.
+// Panels of F16 and BF16.
 template <class Ops>
 struct Int16Panel {};
 
+// The same of them.
 template <class Ops, class Panel, int kPanels, int kTokens>
 __attribute__((noinline)) void Tile(const PackedView& w, int64_t panel, const Int16Activations& x,
                                     int64_t token, MatrixView<float> y) {

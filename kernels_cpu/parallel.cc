@@ -148,7 +148,7 @@ struct PanelProduct {
   MatrixView<float> y;
 };
 
-// Of several with the same x. panels(product, begin, count): its panels [begin, begin + count).
+// Of several with the same x. panels_of(w, begin, count): panels [begin, begin + count) of such a product.
 // piece_multiply_adds: those of a piece.
 template <typename Activations, typename Product, typename Panels>
 void MatMulRounded(const CpuContext& context, std::span<const PanelProduct> products, const Activations& x,
@@ -243,14 +243,13 @@ void MatMulPacking(const CpuContext& context, const WeightView& w, MatrixView<co
 }
 
 void MatMul(const CpuContext& context, std::span<const HeldProduct> products, MatrixView<const float> x) {
-  constexpr size_t kMost = 3;
-  TC_CHECK(!products.empty() && products.size() <= kMost);
+  TC_CHECK(!products.empty() && products.size() <= kMostHeldProducts);
   const bool int16 = TakesInt16(products.front().w->rows.type);
   const bool together = std::ranges::all_of(products, [&](const HeldProduct& product) {
     return !product.w->packed.empty() && TakesInt16(product.w->rows.type) == int16;
   });
   if (together) {
-    std::array<PanelProduct, kMost> panels;
+    std::array<PanelProduct, kMostHeldProducts> panels;
     std::ranges::transform(products, panels.begin(), [](const HeldProduct& product) {
       return PanelProduct{product.w->packed.view(), product.y};
     });

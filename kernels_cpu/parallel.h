@@ -26,12 +26,14 @@ void MatMul(const CpuContext& context, const PackedView& w, MatrixView<const flo
 void MatMulPacking(const CpuContext& context, const WeightView& w, MatrixView<const float> x,
                    MatrixView<float> y);
 
-// One or the other for each of up to three matrices of the same input. Where all are packed, x is rounded
-// once and the team goes through their panels together.
 struct HeldProduct {
   const HeldMatrix* w = nullptr;
   MatrixView<float> y;
 };
+inline constexpr size_t kMostHeldProducts = 3;
+
+// One or the other for each of 1 to kMostHeldProducts matrices of the same input. Where all are packed, x is
+// rounded once and the team goes through their panels together.
 void MatMul(const CpuContext& context, std::span<const HeldProduct> products, MatrixView<const float> x);
 
 // Sets every x(t, c) with |x(t, c)| < threshold to 0, lists the columns where some token's is not 0,

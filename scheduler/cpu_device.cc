@@ -345,7 +345,7 @@ int64_t CpuDevice::LeaveOutGates(int64_t layer, const DeviceStep& step, MatrixVi
 
 int64_t CpuDevice::Products(const DeviceStep& step, std::span<const ProjectionOf> projections,
                             int64_t n_columns, MatrixView<const float> x) const {
-  std::array<HeldProduct, kMostProducts> whole;
+  std::array<HeldProduct, kMostHeldProducts> whole;
   size_t n_whole = 0;
   int64_t bytes = 0;
   for (const auto& [projection, y] : projections) {

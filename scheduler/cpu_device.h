@@ -109,12 +109,11 @@ class CpuDevice final : public Device {
     HeldMatrix held;
     ColumnMatrix columns;
   };
-  // One of up to kMostProducts with the same input.
+  // One of up to kMostHeldProducts with the same input.
   struct ProjectionOf {
     const Projection* w = nullptr;
     MatrixView<float> y;
   };
-  static constexpr size_t kMostProducts = 3;
   struct AttentionWeights {
     LayerWeights weights;          // norms and biases
     Projection query, key, value;  // (heads * d_head, d_model)
